@@ -1,1 +1,20 @@
-//! The mesh core.
+//! The core that every binary of the mesh links: one model of routes and policy, one decision core, one engine.
+//!
+//! Without features this is the pure half: [`model`] (what the operator means), [`snapshot`] (compiled for lookup),
+//! [`decide`] (what becomes of a request), [`balance`] and [`guard`]. It takes time and randomness as arguments and does
+//! no I/O, so that the same code serves traffic, explains a decision offline and runs in exact tests.
+//!
+//! Features add the rest, whole modules at a time: `wire` (the protocol's encoding), `tls`, `telemetry`, `engine` (the
+//! data plane), `subscribe` (the control plane's client), `daemon` (what a long-running binary needs), `testing`.
+//!
+//! A layer may name only layers below it:
+//! `engine | subscribe | daemon` → `tls | wire | telemetry` → `decide` → `snapshot` → `balance | guard` → `model` →
+//! `message, identity, failure, name`.
+
+#![warn(missing_docs)]
+
+pub mod failure;
+pub mod identity;
+pub mod message;
+pub mod model;
+pub mod name;

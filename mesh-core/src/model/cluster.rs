@@ -1,0 +1,235 @@
+//! Destinations: a service's port or subset, the policy for reaching it, and its endpoints.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Host, Millis, Origin, PerMillion, Protocol, Weight, Workload};
+use crate::identity::SpiffeId;
+
+/// A destination and how to reach it. Named as Istio does, `outbound|PORT|SUBSET|HOST`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Cluster {
+    /// The unique name.
+    pub name: String,
+    /// The service's host.
+    pub service: Host,
+    /// The service's short name, as metrics label it.
+    pub service_name: String,
+    /// The service's namespace.
+    pub service_namespace: String,
+    /// The service's port.
+    pub port: u16,
+    /// The subset, if the cluster is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<String>,
+    /// What the port carries: says whether HTTP/2 is spoken to it.
+    pub protocol: Protocol,
+    /// Whether the destination is outside the mesh.
+    #[serde(default)]
+    pub external: bool,
+    /// How an endpoint is chosen.
+    #[serde(default)]
+    pub load_balancer: LoadBalancer,
+    /// Limits.
+    #[serde(default)]
+    pub pool: ConnectionPool,
+    /// Ejection of failing endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier: Option<OutlierDetection>,
+    /// TLS towards the endpoints.
+    #[serde(default)]
+    pub tls: ClusterTls,
+    /// The DestinationRule that made the policy, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LoadBalancer {
+    /// The less loaded of two picked at random, by active requests and weight.
+    #[default]
+    LeastRequest,
+    /// In turn, by weight.
+    RoundRobin,
+    /// At random, by weight.
+    Random,
+    /// By a hash of something in the request.
+    ConsistentHash(ConsistentHash),
+    /// The address the application dialled.
+    OriginalDestination,
+}
+
+/// A hashing balancer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ConsistentHash {
+    /// What is hashed.
+    pub key: HashKey,
+    /// Smallest ring size; `None` asks for Maglev.
+    pub minimum_ring_size: Option<u32>,
+}
+
+/// What a hashing balancer hashes. A request without it gets a random endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HashKey {
+    /// A header's value.
+    Header(String),
+    /// A cookie's value; with a lifetime, the proxy sets the cookie when it is missing.
+    Cookie {
+        /// The cookie's name.
+        name: String,
+        /// Its path.
+        path: Option<String>,
+        /// Its lifetime; zero for a session cookie, `None` never sets one.
+        ttl: Option<Millis>,
+    },
+    /// The downstream's address.
+    SourceAddress,
+    /// A query parameter.
+    QueryParameter(String),
+}
+
+/// Limits of a destination; each is one number for all workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct ConnectionPool {
+    /// Connections at once. Default: no limit.
+    pub max_connections: Option<u32>,
+    /// Time for TCP connect and TLS handshake together. Default 10 s (Istio's `connectTimeout`).
+    pub connect_timeout: Millis,
+    /// Requests that wait for a connection.
+    pub max_pending_requests: Option<u32>,
+    /// Requests at once.
+    pub max_requests: Option<u32>,
+    /// Requests on one connection before it is closed.
+    pub max_requests_per_connection: Option<u32>,
+    /// Retries at once.
+    pub max_retries: Option<u32>,
+    /// How long an idle connection is kept. Default 1 h.
+    pub idle_timeout: Millis,
+}
+
+impl Default for ConnectionPool {
+    fn default() -> Self {
+        Self {
+            max_connections: None,
+            connect_timeout: Millis::seconds(10),
+            max_pending_requests: None,
+            max_requests: None,
+            max_requests_per_connection: None,
+            max_retries: None,
+            idle_timeout: Millis::seconds(3600),
+        }
+    }
+}
+
+/// When an endpoint is left out for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct OutlierDetection {
+    /// Answers of 500 and above, connection failures included, in a row. Zero switches it off.
+    pub consecutive_5xx: u32,
+    /// Answers 502, 503, 504 and connection failures in a row. Zero switches it off.
+    pub consecutive_gateway_errors: u32,
+    /// How often ejected endpoints are looked at again.
+    pub interval: Millis,
+    /// Ejected for this long, times the number of ejections.
+    pub base_ejection_time: Millis,
+    /// At most this share may be out at once; one always may, the last never.
+    pub max_ejection: PerMillion,
+    /// Below this share of usable endpoints, ejection is ignored.
+    pub min_health: PerMillion,
+}
+
+/// TLS towards the endpoints of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ClusterTls {
+    /// Mesh TLS where the endpoint's transport says so, cleartext otherwise (auto mTLS).
+    #[default]
+    Auto,
+    /// Never.
+    Disabled,
+    /// Mesh TLS always, whatever the endpoint says.
+    Mesh,
+    /// TLS of the destination's own, originated by us.
+    Originate {
+        /// Server name; the host when absent.
+        sni: Option<String>,
+        /// Names the certificate must carry, one of them; the SNI when empty.
+        subject_alt_names: Vec<String>,
+        /// `namespace/name` of the secret or a file with trust anchors; the system's roots when absent.
+        trust_anchors: Option<String>,
+        /// `namespace/name` of the secret with our client certificate.
+        client_certificate: Option<String>,
+        /// The user said that the certificate is not to be verified.
+        insecure_skip_verify: bool,
+    },
+}
+
+/// The endpoints of one cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Endpoints {
+    /// The cluster's name.
+    pub cluster: String,
+    /// All of them, ready ones only.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One place that serves a cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: EndpointAddress,
+    /// Its share relative to the others.
+    pub weight: Weight,
+    /// How its bytes travel.
+    pub transport: Transport,
+    /// The identity that must answer under mesh TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<SpiffeId>,
+    /// What it is, for metrics and for the pool key.
+    pub workload: Workload,
+    /// Where it is.
+    #[serde(default)]
+    pub locality: Locality,
+}
+
+/// Where an endpoint listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EndpointAddress {
+    /// An address.
+    Socket(SocketAddr),
+    /// A name that the proxy resolves itself, with a port.
+    Name(Host, u16),
+}
+
+/// How bytes travel to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Transport {
+    /// As they are.
+    Plain,
+    /// Mutual TLS between proxies.
+    MeshTls,
+}
+
+/// Region, zone and sub-zone; empty when not known.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Locality {
+    /// `topology.kubernetes.io/region`
+    pub region: String,
+    /// `topology.kubernetes.io/zone`
+    pub zone: String,
+    /// `topology.istio.io/subzone`
+    pub subzone: String,
+}
