@@ -18,3 +18,7 @@ pub mod identity;
 pub mod message;
 pub mod model;
 pub mod name;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(feature = "wire")]
+pub mod wire;
