@@ -18,6 +18,8 @@ pub mod identity;
 pub mod message;
 pub mod model;
 pub mod name;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "wire")]
