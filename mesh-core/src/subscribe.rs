@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{Key, Role, Root};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Config, Snapshot};
 use crate::tls::MeshTls;
 
 pub use state::StateError;
@@ -58,6 +58,8 @@ pub struct Settings {
 pub struct Handles {
     /// The configuration in use.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What the snapshot was compiled from, for inspection.
+    pub held: Arc<ArcSwap<Config>>,
     /// The certificate in use.
     pub tls: Arc<MeshTls>,
     /// Told of every change, on the client's thread; must not block.

@@ -96,6 +96,7 @@ pub(super) fn restore(store: &Store, handles: &Handles, held: &mut Held) {
         }
         let (snapshot, _) = compile(None, &held.config);
         handles.snapshot.store(Arc::new(snapshot));
+        handles.held.store(Arc::new(held.config.clone()));
         tracing::info!(resources = held.config.len(), "configuration restored");
     }
     if let Some(credentials) = store.credentials()
