@@ -1,5 +1,7 @@
 //! The sidecar: captures a pod's traffic and carries it through the mesh.
 
+#[expect(unused_imports, reason = "main joins it to the control plane's lookups")]
+#[cfg_attr(not(test), expect(dead_code, reason = "as above"))]
 mod dns;
 mod redirect;
 mod sys;

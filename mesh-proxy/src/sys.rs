@@ -28,6 +28,7 @@ fn set_option(
     name: libc::c_int,
     value: libc::c_int,
 ) -> io::Result<()> {
+    #[expect(clippy::cast_possible_truncation, reason = "an integer has 4 bytes")]
     const LENGTH: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
     let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: the descriptor is borrowed for the call, and the kernel reads LENGTH bytes of a live integer.

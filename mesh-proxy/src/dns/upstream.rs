@@ -3,13 +3,14 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::sync::Once;
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::Settings;
 use super::question::{LONGEST_UDP, Question, Transport};
@@ -102,7 +103,13 @@ async fn ask_over_tcp(settings: &Settings, server: SocketAddr, query: &[u8]) -> 
 
 /// Without the mark the query would be captured and come back to us.
 fn exempt(settings: &Settings, socket: impl AsFd) -> io::Result<()> {
-    settings.mark.map_or(Ok(()), |mark| sys::mark_socket(socket, mark))
+    static SAID: Once = Once::new();
+    let Some(mark) = settings.mark else { return Ok(()) };
+    sys::mark_socket(socket, mark).inspect_err(|error| {
+        SAID.call_once(
+            || warn!(%error, %mark, "cannot mark dns queries: give CAP_NET_ADMIN or exempt the proxy by uid"),
+        );
+    })
 }
 
 fn is_answer(bytes: &[u8], id: u16, question: &Question<'_>) -> bool {

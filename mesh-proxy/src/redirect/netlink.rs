@@ -64,8 +64,6 @@ pub(super) struct Message {
 const HEADER_LENGTH: usize = 16;
 /// Offset of `nlmsg_seq` in it.
 const SEQUENCE_OFFSET: usize = 8;
-/// Length of `nfgenmsg`, which follows in netfilter messages.
-const FAMILY_HEADER_LENGTH: usize = 4;
 
 pub(super) const FLAG_REQUEST: u16 = 0x1;
 pub(super) const FLAG_ACKNOWLEDGE: u16 = 0x4;
@@ -265,6 +263,7 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 /// The attributes behind `nfgenmsg`.
 #[cfg(test)]
 pub(super) fn netfilter_attributes(body: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    const FAMILY_HEADER_LENGTH: usize = 4;
     attributes(body.get(FAMILY_HEADER_LENGTH..).unwrap_or_default())
 }
 

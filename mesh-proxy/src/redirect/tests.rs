@@ -1,5 +1,6 @@
 //! The rules in real network namespaces.
 
+mod dns;
 mod pod;
 
 use std::io::{self, Read, Write};
@@ -15,8 +16,10 @@ use super::netlink::{ERROR, FLAG_DUMP, Message, netfilter_attributes, open, rece
 use super::{Capture, Selection, install};
 use crate::sys;
 
-/// Long enough for a loaded machine; only what must not arrive waits this long.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Long enough for a loaded machine; what arrives never takes it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for what must not arrive.
+const GIVE_UP: Duration = Duration::from_millis(700);
 
 #[test]
 fn outbound_connections_arrive_at_the_proxy_with_their_destination() {
@@ -123,7 +126,7 @@ fn proxy_ports_are_closed_to_the_outside_but_health_is_open() {
         let health = listen(Ipv4Addr::UNSPECIFIED, 15021);
 
         for port in [15000, 15001, 15006] {
-            let outcome = outside.run(move || connect(POD, port));
+            let outcome = outside.run(move || TcpStream::connect_timeout(&address(POD, port), GIVE_UP));
             assert_eq!(outcome.expect_err("dropped").kind(), io::ErrorKind::TimedOut, "port {port}");
         }
         let _probe = outside.run(|| connect(POD, 15021)).expect("health is open");
