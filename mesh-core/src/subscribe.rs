@@ -134,3 +134,6 @@ impl Backoff {
         tokio::time::sleep(jittered).await;
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests;
