@@ -13,8 +13,14 @@
 
 #![warn(missing_docs)]
 
+pub mod balance;
+pub mod canonical;
+pub mod decide;
+pub mod dice;
 pub mod failure;
+pub mod guard;
 pub mod identity;
 pub mod message;
 pub mod model;
 pub mod name;
+pub mod snapshot;
