@@ -1,8 +1,8 @@
 //! A certificate authority in memory.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, ExtendedKeyUsagePurpose,
-    IsCa, KeyPair, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
 use rustls_pki_types::CertificateSigningRequestDer;
 
@@ -40,7 +40,8 @@ impl TestAuthority {
 
     /// Signs a request's key for a workload, whatever else the request asks for.
     pub fn sign_request(&self, csr: &[u8], namespace: &str, service_account: &str) -> Option<String> {
-        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr)).ok()?;
+        let request =
+            CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr)).ok()?;
         let params = leaf(identity(namespace, service_account));
         params.signed_by(&request.public_key, &self.issuer).ok().map(|certificate| certificate.pem())
     }
@@ -59,6 +60,7 @@ fn identity(namespace: &str, service_account: &str) -> SanType {
 fn leaf(san: SanType) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![san];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params
 }

@@ -22,8 +22,8 @@ use crate::wire::v1::identity_server::{Identity, IdentityServer};
 use crate::wire::v1::subscribe_request::Kind as Ask;
 use crate::wire::v1::subscribe_response::Kind as Answer;
 use crate::wire::v1::{
-    Acknowledgement, Member, NotFound, SignRequest, SignResponse, SubscribeRequest, SubscribeResponse, Subscription,
-    Update,
+    Acknowledgement, Member, NotFound, SignRequest, SignResponse, SubscribeRequest, SubscribeResponse,
+    Subscription, Update,
 };
 use crate::wire::{CONTROL_NAME, decode_root, encode, encode_root};
 
@@ -164,7 +164,12 @@ struct Serving {
 }
 
 impl Serving {
-    async fn serve(mut self, state: Arc<State>, mut asks: Streaming<SubscribeRequest>, mut changes: watch::Receiver<u64>) {
+    async fn serve(
+        mut self,
+        state: Arc<State>,
+        mut asks: Streaming<SubscribeRequest>,
+        mut changes: watch::Receiver<u64>,
+    ) {
         loop {
             tokio::select! {
                 ask = asks.message() => match ask {
@@ -209,12 +214,14 @@ impl Serving {
     fn update(&mut self, root: &Root, resources: &[Resource]) -> Option<Update> {
         let encoded: Vec<_> = resources.iter().map(encode).collect();
         let closure: Vec<_> = encoded.iter().map(|member| (member.key.clone(), member.version)).collect();
-        let before = self.subscribed.insert(root.clone(), Some(closure.clone())).flatten().unwrap_or_default();
+        let before =
+            self.subscribed.insert(root.clone(), Some(closure.clone())).flatten().unwrap_or_default();
         if before == closure {
             return None;
         }
         self.sequence += 1;
-        let fresh = encoded.into_iter().filter(|member| !before.contains(&(member.key.clone(), member.version)));
+        let fresh =
+            encoded.into_iter().filter(|member| !before.contains(&(member.key.clone(), member.version)));
         let member = |member: crate::wire::Encoded| Member {
             key: member.key,
             version: member.version,
