@@ -77,7 +77,7 @@ fn name(ttl: u32) -> (Host, Root, Resource) {
 #[tokio::test]
 async fn what_is_asked_for_comes_and_what_does_not_exist_is_said_so() {
     let (authority, folder) = (Arc::new(TestAuthority::default()), tempfile::tempdir().unwrap());
-    let control = FakeControl::start(&authority, 0).await;
+    let control = FakeControl::start(&authority, 0);
     let (host, root, resource) = name(30);
     control.deliver(root.clone(), vec![resource]);
     let mut client = Client::start(control.url(), &authority, folder.path());
@@ -100,7 +100,7 @@ async fn what_is_asked_for_comes_and_what_does_not_exist_is_said_so() {
 #[tokio::test]
 async fn what_is_held_outlives_control_plane_and_restart() {
     let (authority, folder) = (Arc::new(TestAuthority::default()), tempfile::tempdir().unwrap());
-    let control = FakeControl::start(&authority, 0).await;
+    let control = FakeControl::start(&authority, 0);
     let (host, root, resource) = name(30);
     control.deliver(root.clone(), vec![resource]);
     let mut client = Client::start(control.url(), &authority, folder.path());
@@ -122,7 +122,7 @@ async fn what_is_held_outlives_control_plane_and_restart() {
     };
     timeout(Duration::from_secs(10), restored).await.expect("the saved state is taken into use");
 
-    let control = FakeControl::start(&authority, port).await;
+    let control = FakeControl::start(&authority, port);
     control.deliver(root.clone(), vec![name(60).2]);
     client.wait_for(|event| *event == Event::Swapped(vec![root.clone()])).await;
     assert_eq!(client.ttl(&host), Some(60));

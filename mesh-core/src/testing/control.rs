@@ -54,8 +54,9 @@ impl FakeControl {
     ///
     /// # Panics
     /// When the port is taken.
-    pub async fn start(authority: &Arc<TestAuthority>, port: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
+    pub fn start(authority: &Arc<TestAuthority>, port: u16) -> Self {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+        listener.set_nonblocking(true).expect("a socket can be non-blocking");
         let address = listener.local_addr().expect("a bound socket has an address");
         let state = Arc::new(State {
             authority: Arc::clone(authority),
@@ -66,20 +67,25 @@ impl FakeControl {
         });
         let (certificate, key) = authority.server(CONTROL_NAME);
         let tls = ServerTlsConfig::new().identity(TlsIdentity::from_pem(certificate, key));
-        let stop = CancellationToken::new();
         let server = Server::builder()
             .tls_config(tls)
             .expect("the test certificate is valid")
             .add_service(ConfigServer::new(Service(Arc::clone(&state))))
             .add_service(IdentityServer::new(Service(Arc::clone(&state))));
+        let stop = CancellationToken::new();
         let stopped = stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                served = server.serve_with_incoming(TcpListenerStream::new(listener)) => {
-                    served.expect("the listener stays open");
+        // A runtime of its own: when it ends, every connection ends with it, as when a process is killed.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener).expect("the listener is non-blocking");
+                tokio::select! {
+                    served = server.serve_with_incoming(TcpListenerStream::new(listener)) => {
+                        served.expect("the listener stays open");
+                    }
+                    () = stopped.cancelled() => {}
                 }
-                () = stopped.cancelled() => {}
-            }
+            });
         });
         Self { state, address, _stop: stop.drop_guard() }
     }
