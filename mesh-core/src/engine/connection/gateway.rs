@@ -14,7 +14,7 @@ use crate::engine::detect::{First, Hello, first_bytes};
 use crate::engine::stream::{Ahead, Stream, Transport};
 use crate::engine::{http, socket, tcp};
 use crate::message::Scheme;
-use crate::model::{HostPattern, Listener, ListenerProtocol, Protocol, Server, TlsMode};
+use crate::model::{ListenerProtocol, Protocol, Server, TlsMode};
 use crate::name::Host;
 
 /// A connection whose protocol is still to be told.
@@ -35,7 +35,7 @@ pub(super) async fn serve(
     let arrived = Arrived { stream: Ahead::new(stream), address, local, port };
     let snapshot = worker.snapshot();
     let own = snapshot.own().ok_or(Refused::NotReady)?;
-    let listener = own.listeners.iter().find(|listener| listener.port == port).ok_or(Refused::NotReady)?;
+    let (listener, _) = own.listener(port).ok_or(Refused::NotReady)?;
     match listener.protocol {
         ListenerProtocol::Http => {
             let routes = routes(listener.routes.as_deref());
@@ -44,9 +44,8 @@ pub(super) async fn serve(
             http_or_mesh(worker, arrived, routes).await
         }
         ListenerProtocol::Tls => {
-            let listener = listener.clone();
             drop(snapshot);
-            tls(worker, arrived, &listener).await
+            tls(worker, arrived).await
         }
         ListenerProtocol::Tcp => {
             drop(snapshot);
@@ -91,11 +90,11 @@ async fn http_or_mesh(worker: &Rc<Worker>, arrived: Arrived, routes: Arc<str>) -
     }
 }
 
-async fn tls(worker: &Rc<Worker>, arrived: Arrived, listener: &Listener) -> Result<(), Refused> {
+async fn tls(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
     let Arrived { mut stream, address, local, port } = arrived;
     let first = first_bytes(&mut stream, worker.limits().handshake).await.map_err(Refused::Read)?;
     let First::Tls(hello) = first else { return Err(Refused::NotTls(first)) };
-    let server = server_for(listener, hello.sni.as_ref()).ok_or_else(|| Refused::NoServer(hello.sni.clone()))?;
+    let server = server_for(worker, port, hello.sni.as_ref())?;
     let through = |tls| Through::Gateway { port, routes: routes(server.routes.as_deref()), tls };
     let terminated = match server.tls.mode {
         TlsMode::Passthrough => {
@@ -146,23 +145,9 @@ async fn serve_http(
     Ok(())
 }
 
-/// The server whose host is the most specific for the name; a client without a name gets one for any host.
-fn server_for<'a>(listener: &'a Listener, sni: Option<&Host>) -> Option<&'a Server> {
-    let serves = |pattern: &HostPattern| match sni {
-        Some(name) => pattern.matches(name),
-        None => *pattern == HostPattern::Any,
-    };
-    let best = |server: &'a Server| {
-        server.hosts.iter().filter(|host| serves(host)).map(specificity).max().map(|rank| (rank, server))
-    };
-    // The first of equals wins: the control plane has put the oldest first.
-    listener.servers.iter().filter_map(best).rev().max_by_key(|(rank, _)| *rank).map(|(_, server)| server)
-}
-
-fn specificity(pattern: &HostPattern) -> (u8, usize) {
-    match pattern {
-        HostPattern::Exact(host) => (2, host.as_str().len()),
-        HostPattern::Suffix(suffix) | HostPattern::OneLabel(suffix) => (1, suffix.as_str().len()),
-        HostPattern::Any => (0, 0),
-    }
+/// The server for a name, as it is configured now.
+fn server_for(worker: &Worker, port: u16, sni: Option<&Host>) -> Result<Server, Refused> {
+    let snapshot = worker.snapshot();
+    let own = snapshot.own().ok_or(Refused::NotReady)?;
+    own.server(port, sni).map(|(server, _)| server.clone()).ok_or_else(|| Refused::NoServer(sni.cloned()))
 }

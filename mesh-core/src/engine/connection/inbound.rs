@@ -65,9 +65,8 @@ fn patience(worker: &Worker, port: &Port) -> Duration {
 fn port(worker: &Worker, number: u16) -> Result<Port, Refused> {
     let snapshot = worker.snapshot();
     let own = snapshot.own().ok_or(Refused::NotReady)?;
-    let declared = own.inbound.iter().find(|port| port.port == number);
-    let protocol = declared.map_or(Protocol::Detect, |port| port.protocol);
-    Ok(Port { number, protocol, mode: snapshot.mtls_mode(number) })
+    let protocol = own.inbound(number).map_or(Protocol::Detect, |port| port.protocol);
+    Ok(Port { number, protocol, mode: own.mtls_mode(number) })
 }
 
 async fn serve_mesh(
