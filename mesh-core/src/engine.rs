@@ -1,0 +1,4 @@
+//! The data plane.
+
+pub mod body;
+pub mod codec;
