@@ -13,6 +13,8 @@
 
 #![warn(missing_docs)]
 
+#[cfg(feature = "engine")]
+pub mod engine;
 pub mod failure;
 pub mod identity;
 pub mod message;
