@@ -18,6 +18,7 @@ mod drain;
 mod gateway_listeners;
 mod http;
 mod listen;
+mod own;
 mod pool;
 mod resolve;
 mod settings;

@@ -24,6 +24,7 @@ use super::worker::Worker;
 use crate::decide::{Entry, Peer};
 use crate::failure::Failure;
 use crate::message::Scheme;
+use crate::telemetry::Record;
 use crate::tls::TlsError;
 
 /// What is known of a downstream connection once its protocol is told.
@@ -65,6 +66,11 @@ impl Downstream {
             Through::Inbound(port) => Entry::Inbound { port: *port },
             Through::Gateway { port, routes, tls } => Entry::Gateway { port: *port, routes, tls: *tls },
         }
+    }
+
+    /// What is known of anything on this connection.
+    pub(crate) fn record(&self, worker: &Worker) -> Record {
+        worker.own().map(|own| own.record(self)).unwrap_or_default()
     }
 }
 

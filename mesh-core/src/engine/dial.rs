@@ -4,19 +4,21 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::socket;
-use super::stream::{Ahead, Stream, Transport};
+use super::stream::{Ahead, Transport};
 use super::worker::Worker;
 use crate::failure::Failure;
 use crate::identity::SpiffeId;
-use crate::model::EndpointAddress;
+use crate::model::{self, Cluster, ClusterTls, Endpoint, EndpointAddress};
 use crate::tls::{MeshAlpn, TlsError, expect_identity};
 
 /// How bytes travel to an endpoint.
@@ -28,6 +30,24 @@ pub(crate) enum Security {
     Mesh { identity: Option<SpiffeId>, server_name: String },
 }
 
+impl Security {
+    /// How the endpoint of a cluster is reached: the cluster's policy wins over what the endpoint can do.
+    pub(crate) fn of(cluster: &Cluster, endpoint: &Endpoint) -> Result<Self, DialError> {
+        let mesh = || Self::Mesh { identity: endpoint.identity.clone(), server_name: server_name(cluster) };
+        match (&cluster.tls, endpoint.transport) {
+            (ClusterTls::Originate { .. }, _) => Err(DialError::Unsupported),
+            (ClusterTls::Disabled, _) | (ClusterTls::Auto, model::Transport::Plain) => Ok(Self::Plain),
+            (ClusterTls::Mesh, _) | (ClusterTls::Auto, model::Transport::MeshTls) => Ok(mesh()),
+        }
+    }
+}
+
+/// As Istio names a cluster in SNI.
+fn server_name(cluster: &Cluster) -> String {
+    let subset = cluster.subset.as_deref().unwrap_or_default();
+    format!("outbound_.{}_.{subset}_.{}", cluster.port, cluster.service)
+}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
@@ -37,6 +57,8 @@ pub(crate) enum DialError {
     Connect(SocketAddr, #[source] io::Error),
     #[error("TLS handshake with {0} failed")]
     Handshake(SocketAddr, #[source] io::Error),
+    #[error("TLS of the destination's own is not supported yet")]
+    Unsupported,
     #[error("cannot use mesh TLS")]
     Identity(#[source] TlsError),
     #[error("{0:?} is not a server name")]
@@ -50,9 +72,16 @@ impl DialError {
     pub(crate) const fn failure(&self) -> Failure {
         match self {
             Self::Unresolved(..) | Self::Connect(..) | Self::Timeout(_) => Failure::ConnectFailed,
-            Self::Handshake(..) | Self::Identity(_) | Self::ServerName(_) => Failure::UpstreamHandshakeFailed,
+            Self::Handshake(..) | Self::Unsupported | Self::Identity(_) | Self::ServerName(_) => Failure::UpstreamHandshakeFailed,
         }
     }
+}
+
+/// A connection that has just been made.
+pub(crate) struct Dialled {
+    pub(crate) stream: Transport,
+    /// The configuration its TLS was made with; `None` in the clear.
+    pub(crate) made_with: Option<Arc<ClientConfig>>,
 }
 
 /// Connects within `limit`, handshake included.
@@ -62,17 +91,18 @@ pub(crate) async fn dial(
     security: &Security,
     protocol: MeshAlpn,
     limit: Duration,
-) -> Result<Stream, DialError> {
+) -> Result<Dialled, DialError> {
     let connecting = async {
         let socket = connect(address, worker.settings().mark).await.map_err(|e| DialError::Connect(address, e))?;
-        let transport = match security {
-            Security::Plain => Transport::Plain(socket),
+        match security {
+            Security::Plain => Ok(Dialled { stream: Transport::Plain(socket), made_with: None }),
             Security::Mesh { identity, server_name } => {
-                let tls = handshake(worker, socket, address, identity.as_ref(), server_name, protocol).await?;
-                Transport::Tls(Box::new(tls))
+                let config = worker.handles().tls.client_config(protocol).map_err(DialError::Identity)?;
+                let made_with = Some(Arc::clone(&config));
+                let tls = handshake(config, socket, address, identity.as_ref(), server_name).await?;
+                Ok(Dialled { stream: Transport::Tls(Box::new(tls)), made_with })
             }
-        };
-        Ok(Ahead::new(transport))
+        }
     };
     timeout(limit, connecting).await.unwrap_or(Err(DialError::Timeout(limit)))
 }
@@ -82,14 +112,12 @@ async fn connect(address: SocketAddr, mark: Option<u32>) -> io::Result<TcpStream
 }
 
 async fn handshake(
-    worker: &Worker,
+    config: Arc<ClientConfig>,
     socket: TcpStream,
     address: SocketAddr,
     identity: Option<&SpiffeId>,
     server_name: &str,
-    protocol: MeshAlpn,
 ) -> Result<TlsStream<Ahead<TcpStream>>, DialError> {
-    let config = worker.handles().tls.client_config(protocol).map_err(DialError::Identity)?;
     let name = ServerName::try_from(server_name.to_owned())
         .map_err(|_| DialError::ServerName(server_name.to_owned()))?;
     let connector = TlsConnector::from(config);

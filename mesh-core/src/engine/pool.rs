@@ -4,10 +4,12 @@
 //! gets the address of another never gets its connections. A connection made with an earlier certificate or earlier trust
 //! anchors of ours is not used again, nor is one of an endpoint that is gone.
 
+mod connect;
 mod key;
 mod lease;
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,8 +23,13 @@ use super::codec::{h1, h2};
 use super::stream::Transport;
 use super::worker::Worker;
 use crate::guard::ConnectionPermit;
+use crate::identity::SpiffeId;
+use crate::model::Workload;
 use crate::snapshot::Snapshot;
+use crate::telemetry::Record;
+use crate::telemetry::record::ServiceLabels;
 
+pub(crate) use connect::{NoConnection, Route, connection, open};
 pub(crate) use key::{Key, KeyView};
 pub(crate) use lease::Lease;
 
@@ -45,7 +52,38 @@ pub(crate) struct Origin {
     /// Closed after this time without a request.
     pub(crate) idle_time: Duration,
     /// Counts the connection in its cluster.
-    pub(crate) permit: ConnectionPermit,
+    pub(crate) permit: Option<ConnectionPermit>,
+    /// Who is at the other end, as metrics and logs name it.
+    pub(crate) facts: Rc<Facts>,
+}
+
+/// Who is at the other end of a connection; made once per connection, so that a request copies nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) cluster: Arc<str>,
+    pub(crate) service: Option<Arc<ServiceLabels>>,
+    pub(crate) workload: Option<Arc<Workload>>,
+    pub(crate) identity: Option<SpiffeId>,
+    pub(crate) address: SocketAddr,
+    pub(crate) local: Option<SocketAddr>,
+}
+
+impl Facts {
+    /// Adds them to the record of a request or connection.
+    pub(crate) fn write(&self, record: &mut Record) {
+        if !self.cluster.is_empty() {
+            record.cluster = Some(Arc::clone(&self.cluster));
+        }
+        if let Some(service) = &self.service {
+            record.service = Some(Arc::clone(service));
+        }
+        if let Some(workload) = &self.workload {
+            record.destination = Some(Arc::clone(workload));
+            record.destination_principal.clone_from(&self.identity);
+        }
+        record.upstream = Some(self.address);
+        record.upstream_local = self.local;
+    }
 }
 
 /// An HTTP/1.1 connection between two requests.
@@ -58,7 +96,7 @@ pub(crate) struct Idle {
 
 /// An HTTP/2 connection.
 pub(crate) struct Multiplexed {
-    pub(crate) connection: h2::ClientConnection,
+    pub(crate) connection: h2::H2Client,
     pub(crate) origin: Origin,
     pub(crate) served: std::cell::Cell<u32>,
     last_used: std::cell::Cell<Instant>,
@@ -98,13 +136,13 @@ impl Pool {
         let mut shared = self.shared.borrow_mut();
         let connections = shared.get_mut(key)?;
         connections.retain(|each| each.is_usable(current));
-        let found = connections.iter().find(|each| each.connection.has_capacity())?;
+        let found = connections.iter().find(|each| each.connection.is_ready())?;
         found.count();
         Some(Rc::clone(found))
     }
 
     /// Lets others use an HTTP/2 connection too.
-    pub(crate) fn offer(&self, key: Key, connection: h2::ClientConnection, origin: Origin) -> Rc<Multiplexed> {
+    pub(crate) fn offer(&self, key: Key, connection: h2::H2Client, origin: Origin) -> Rc<Multiplexed> {
         let last_used = std::cell::Cell::new(Instant::now());
         let made = Rc::new(Multiplexed { connection, origin, served: std::cell::Cell::new(1), last_used });
         self.shared.borrow_mut().entry(key).or_default().push(Rc::clone(&made));

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use super::codec::{h1, h2};
+
 /// The socket mark that capture rules leave alone.
 pub const MARK: u32 = 1337;
 
@@ -95,6 +97,10 @@ pub struct Limits {
     pub discovery: Duration,
     /// Idle connections kept for one endpoint by one worker. Default 256.
     pub idle_per_endpoint: usize,
+    /// Bounds of HTTP/1.1 connections; their idle time is `keep_alive`.
+    pub http1: h1::Limits,
+    /// Bounds of HTTP/2 connections.
+    pub http2: h2::Limits,
 }
 
 impl Default for Limits {
@@ -109,6 +115,8 @@ impl Default for Limits {
             replay: 64 * 1024,
             discovery: Duration::from_secs(5),
             idle_per_endpoint: 256,
+            http1: h1::Limits { idle_time: Duration::from_secs(3600), ..h1::Limits::default() },
+            http2: h2::Limits::default(),
         }
     }
 }

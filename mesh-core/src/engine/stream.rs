@@ -22,6 +22,11 @@ impl<S> Ahead<S> {
         Self { seen: BytesMut::new(), inner }
     }
 
+    /// A stream and what has been read of it before.
+    pub(crate) fn with_seen(inner: S, seen: Bytes) -> Self {
+        Self { seen: BytesMut::from(seen), inner }
+    }
+
     /// What has been read ahead.
     pub(crate) fn seen(&self) -> &[u8] {
         &self.seen
@@ -115,13 +120,6 @@ impl Transport {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.get_ref().0.inner(),
         }
-    }
-
-    /// Whether the peer has closed, or has sent what nobody asked for: then it is of no use for a new request.
-    pub(crate) fn stale(&self) -> bool {
-        let mut byte = [0];
-        let read = self.socket().try_read(&mut byte);
-        !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 

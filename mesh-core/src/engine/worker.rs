@@ -17,6 +17,7 @@ use super::connection::terminate::GatewayCertificates;
 use super::drain::Drain;
 use super::gateway_listeners::{self, Opened};
 use super::listen::{self, Door};
+use super::own::{OwnCache, OwnFacts};
 use super::pool::Pool;
 use super::settings::{Limits, Settings};
 use super::{Handles, Shared};
@@ -32,6 +33,8 @@ pub(crate) struct Worker {
     places: Arc<Semaphore>,
     gateway_certificates: GatewayCertificates,
     reporter: Reporter,
+    own: OwnCache,
+    random: RefCell<fastrand::Rng>,
 }
 
 /// The listening sockets a worker starts with.
@@ -63,6 +66,8 @@ impl Worker {
             places: Arc::new(Semaphore::new(limits.connections)),
             gateway_certificates: GatewayCertificates::default(),
             reporter: Reporter::new(&shared.handles.sinks),
+            own: OwnCache::default(),
+            random: RefCell::default(),
             shared,
         }
     }
@@ -120,6 +125,16 @@ impl Worker {
     /// Rolls dice; `with` must not wait.
     pub(crate) fn dice<T>(&self, with: impl FnOnce(&mut Dice) -> T) -> T {
         with(&mut self.dice.borrow_mut())
+    }
+
+    /// Randomness for names: of traces and spans.
+    pub(crate) fn random<T>(&self, with: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        with(&mut self.random.borrow_mut())
+    }
+
+    /// What the proxy itself is, as records carry it.
+    pub(crate) fn own(&self) -> Option<Rc<OwnFacts>> {
+        self.own.of(&self.snapshot())
     }
 
     /// Room for this worker's downstream connections.

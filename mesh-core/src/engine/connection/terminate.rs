@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
+use bytes::Bytes;
+use rustls::{ProtocolVersion, ServerConfig};
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -81,15 +82,24 @@ fn tls_facts(stream: &TlsStream<Ahead<TcpStream>>) -> TlsFacts {
     };
     TlsFacts {
         sni: server_name.and_then(|name| Host::parse(name).ok()),
-        alpn: session.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
+        alpn: session.alpn_protocol().map(Bytes::copy_from_slice),
         client_certificate_hash: session.peer_certificates().and_then(|chain| chain.first()).map(fingerprint),
+        version: session.protocol_version().and_then(version_name),
     }
 }
 
 /// SHA-256 of a certificate in hexadecimal, as `x-forwarded-client-cert` carries it.
-fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+fn fingerprint(certificate: &CertificateDer<'_>) -> Arc<str> {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+}
+
+const fn version_name(version: ProtocolVersion) -> Option<&'static str> {
+    match version {
+        ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+        ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+        _ => None,
+    }
 }
 
 /// TLS configurations made of a gateway's secrets, kept until the secret changes.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Key, Multiplexed, Origin};
+use super::{Facts, Key, Multiplexed, Origin};
 use crate::engine::body::Body;
 use crate::engine::codec::{SendError, h1};
 use crate::engine::stream::Transport;
@@ -59,6 +59,14 @@ impl Lease {
             Kind::One(Some(one)) => one.connection.send(head, body, interim).await,
             Kind::One(None) => Err(SendError::Protocol("connection given away")),
             Kind::Shared(shared) => shared.connection.send(head, body).await,
+        }
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn facts(&self) -> Option<&Facts> {
+        match &self.kind {
+            Kind::One(one) => one.as_ref().map(|one| &*one.origin.facts),
+            Kind::Shared(shared) => Some(&shared.origin.facts),
         }
     }
 
