@@ -13,13 +13,19 @@
 
 #![warn(missing_docs)]
 
+pub mod balance;
+pub mod canonical;
+pub mod decide;
+pub mod dice;
 #[cfg(feature = "engine")]
 pub mod engine;
 pub mod failure;
+pub mod guard;
 pub mod identity;
 pub mod message;
 pub mod model;
 pub mod name;
+pub mod snapshot;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;
 #[cfg(feature = "tls")]
