@@ -8,13 +8,15 @@
 //! data plane), `subscribe` (the control plane's client), `daemon` (what a long-running binary needs), `testing`.
 //!
 //! A layer may name only layers below it:
-//! `engine | subscribe | daemon` → `tls | wire | telemetry` → `decide` → `snapshot` → `balance | guard` → `model` →
+//! `engine . subscribe | daemon` → `tls | wire | telemetry` → `decide` → `snapshot` → `balance | guard` → `model` →
 //! `message, identity, failure, name`.
 
 #![warn(missing_docs)]
 
 pub mod balance;
 pub mod canonical;
+#[cfg(feature = "daemon")]
+pub mod daemon;
 pub mod decide;
 pub mod dice;
 #[cfg(feature = "engine")]

@@ -16,6 +16,8 @@ pub mod trace;
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 pub use access_log::LogWriter;
 pub use export::SpanSender;
 pub use metrics::{Counter, Metrics};
@@ -31,46 +33,63 @@ use metrics::SeriesCache;
 pub struct Sinks {
     /// Counters and histograms.
     pub metrics: Arc<Metrics>,
+    outputs: Arc<ArcSwap<Outputs>>,
+}
+
+/// The sinks that settings choose.
+#[derive(Clone, Default)]
+pub struct Outputs {
     /// The access log, if one is written.
     pub log: Option<(LogWriter, AccessLogFormat)>,
     /// Spans, if they are exported.
     pub spans: Option<SpanSender>,
 }
 
+impl Sinks {
+    /// Takes other outputs into use; every worker follows with its next record. Counters stay.
+    pub fn redirect(&self, outputs: Outputs) {
+        self.outputs.store(Arc::new(outputs));
+    }
+}
+
 /// One worker's way to report; not shared between threads.
 pub struct Reporter {
+    outputs: Arc<ArcSwap<Outputs>>,
+    in_use: RefCell<Arc<Outputs>>,
     series: RefCell<SeriesCache>,
     log: RefCell<Option<LogBuffer>>,
-    spans: RefCell<Option<SpanSender>>,
 }
 
 impl Reporter {
     /// A reporter into these sinks.
     pub fn new(sinks: &Sinks) -> Self {
-        let reporter = Self {
+        Self {
+            outputs: Arc::clone(&sinks.outputs),
+            in_use: RefCell::default(),
             series: RefCell::new(SeriesCache::new(Arc::clone(&sinks.metrics))),
             log: RefCell::new(None),
-            spans: RefCell::new(None),
-        };
-        reporter.redirect(sinks);
-        reporter
+        }
     }
 
-    /// Takes other sinks for log and spans into use, after a change of settings. Counters stay.
-    pub fn redirect(&self, sinks: &Sinks) {
-        let log = sinks.log.clone().map(|(writer, format)| LogBuffer::new(writer, format));
+    fn follow(&self) {
+        let current = self.outputs.load();
+        if Arc::ptr_eq(&current, &self.in_use.borrow()) {
+            return;
+        }
+        let log = current.log.clone().map(|(writer, format)| LogBuffer::new(writer, format));
         if let Some(mut before) = self.log.replace(log) {
             before.flush();
         }
-        self.spans.replace(sinks.spans.clone());
+        self.in_use.replace(Arc::clone(&current));
     }
 
     /// Reports a request that has ended.
     pub fn close(&self, record: &Record) {
+        self.follow();
         self.series.borrow_mut().record_request(record);
         self.write_line(record);
         if record.trace.sampled
-            && let Some(spans) = self.spans.borrow().as_ref()
+            && let Some(spans) = self.in_use.borrow().spans.as_ref()
         {
             spans.send(record);
         }
@@ -83,6 +102,7 @@ impl Reporter {
 
     /// Reports a connection that is not HTTP and has ended.
     pub fn close_connection(&self, record: &Record) {
+        self.follow();
         self.series.borrow_mut().record_close(record);
         self.write_line(record);
     }

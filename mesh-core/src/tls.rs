@@ -18,7 +18,7 @@ use rustls::crypto::CryptoProvider;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-pub use facts::{PeerFacts, WORKLOAD_EXTENSION, peer_facts};
+pub use facts::{PeerFacts, WORKLOAD_EXTENSION, peer_facts, validity};
 pub use mesh::{MeshAlpn, MeshTls, expect_identity};
 
 /// ALPN protocols of the mesh, as Istio names them.

@@ -14,6 +14,9 @@ pub mod v1 {
     include!("wire/generated/mesh.v1.rs");
 }
 
+/// The name in the control plane's own certificate, whatever address it is dialled at.
+pub const CONTROL_NAME: &str = "mesh-control.mesh-system.svc";
+
 /// Largest message either side accepts, in bytes: a route table of 10,000 rules fits well.
 pub const MAX_MESSAGE: usize = 32 * 1024 * 1024;
 

@@ -1,5 +1,7 @@
 //! What a peer's certificate says: its identity, and the workload facts that the CA wrote beside it.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use rustls_pki_types::CertificateDer;
 use webpki::EndEntityCert;
 use x509_parser::oid_registry::Oid;
@@ -54,4 +56,13 @@ fn workload(leaf: &CertificateDer<'_>) -> Option<Workload> {
         return None;
     }
     serde_json::from_slice(extension.value).ok()
+}
+
+/// From when to when a certificate is valid.
+pub fn validity(certificate: &CertificateDer<'_>) -> Option<(SystemTime, SystemTime)> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let at = |time: x509_parser::time::ASN1Time| {
+        Some(UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).ok()?))
+    };
+    Some((at(certificate.validity().not_before)?, at(certificate.validity().not_after)?))
 }
