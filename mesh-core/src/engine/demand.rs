@@ -91,7 +91,8 @@ mod tests {
     #[tokio::test]
     async fn waiters_for_one_root_ask_once_and_wake_together() {
         let (demand, mut questions) = Demand::channel();
-        let wait = |demand: Demand| async move { demand.wait(&root(), Duration::from_secs(5), || false).await };
+        let wait =
+            |demand: Demand| async move { demand.wait(&root(), Duration::from_secs(5), || false).await };
         let (first, second) = (tokio::spawn(wait(demand.clone())), tokio::spawn(wait(demand.clone())));
         assert_eq!(questions.recv().await, Some(root()));
         tokio::task::yield_now().await;

@@ -42,7 +42,10 @@ pub(crate) struct Hello {
 }
 
 /// Reads ahead until the protocol is plain, at most for `wait`.
-pub(crate) async fn first_bytes<S: AsyncRead + Unpin>(stream: &mut Ahead<S>, wait: Duration) -> io::Result<First> {
+pub(crate) async fn first_bytes<S: AsyncRead + Unpin>(
+    stream: &mut Ahead<S>,
+    wait: Duration,
+) -> io::Result<First> {
     let deadline = Instant::now() + wait;
     loop {
         if let Some(first) = tell(stream.seen()) {

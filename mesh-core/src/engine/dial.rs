@@ -72,7 +72,9 @@ impl DialError {
     pub(crate) const fn failure(&self) -> Failure {
         match self {
             Self::Unresolved(..) | Self::Connect(..) | Self::Timeout(_) => Failure::ConnectFailed,
-            Self::Handshake(..) | Self::Unsupported | Self::Identity(_) | Self::ServerName(_) => Failure::UpstreamHandshakeFailed,
+            Self::Handshake(..) | Self::Unsupported | Self::Identity(_) | Self::ServerName(_) => {
+                Failure::UpstreamHandshakeFailed
+            }
         }
     }
 }
@@ -93,7 +95,8 @@ pub(crate) async fn dial(
     limit: Duration,
 ) -> Result<Dialled, DialError> {
     let connecting = async {
-        let socket = connect(address, worker.settings().mark).await.map_err(|e| DialError::Connect(address, e))?;
+        let socket =
+            connect(address, worker.settings().mark).await.map_err(|e| DialError::Connect(address, e))?;
         match security {
             Security::Plain => Ok(Dialled { stream: Transport::Plain(socket), made_with: None }),
             Security::Mesh { identity, server_name } => {

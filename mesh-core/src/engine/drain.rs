@@ -48,7 +48,10 @@ impl Drain {
         self.draining.cancel();
         self.connections.close();
         if timeout_at(deadline, self.connections.wait()).await.is_err() {
-            tracing::info!(connections = self.connections.len(), "drain timeout passed: cutting what is open");
+            tracing::info!(
+                connections = self.connections.len(),
+                "drain timeout passed: cutting what is open"
+            );
         }
         self.cut.cancel();
         // What is cut ends at its next poll; a worker that does not come to it within a second is stuck.

@@ -120,7 +120,13 @@ impl Pool {
     }
 
     /// Keeps an HTTP/1.1 connection for the next request, if it may have one.
-    pub(crate) fn put(&self, key: Key, connection: h1::ClientConnection<Transport>, origin: Origin, served: u32) {
+    pub(crate) fn put(
+        &self,
+        key: Key,
+        connection: h1::ClientConnection<Transport>,
+        origin: Origin,
+        served: u32,
+    ) {
         if origin.most_requests.is_some_and(|most| served >= most) {
             return;
         }
@@ -132,7 +138,11 @@ impl Pool {
     }
 
     /// An HTTP/2 connection with room for one more stream.
-    pub(crate) fn share(&self, key: &KeyView<'_>, current: Option<&Arc<ClientConfig>>) -> Option<Rc<Multiplexed>> {
+    pub(crate) fn share(
+        &self,
+        key: &KeyView<'_>,
+        current: Option<&Arc<ClientConfig>>,
+    ) -> Option<Rc<Multiplexed>> {
         let mut shared = self.shared.borrow_mut();
         let connections = shared.get_mut(key)?;
         connections.retain(|each| each.is_usable(current));

@@ -23,7 +23,12 @@ use crate::tls::MeshAlpn;
 const MOST_ENDPOINTS: usize = 3;
 
 /// Serves a connection until it ends. `sni` is the server name of the application's own TLS.
-pub(crate) async fn serve(worker: &Rc<Worker>, downstream: Rc<Downstream>, stream: Stream, sni: Option<Host>) {
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    downstream: Rc<Downstream>,
+    stream: Stream,
+    sni: Option<Host>,
+) {
     let mut record = downstream.record(worker);
     record.protocol = RequestProtocol::Tcp;
     record.started = Some(SystemTime::now());
@@ -73,9 +78,8 @@ async fn decide(
 ) -> Result<ConnectionPlan, Failure> {
     for _ in 0..=MAX_QUESTIONS {
         let (snapshot, entry) = (worker.snapshot(), downstream.entry());
-        let decided = worker.dice(|dice| {
-            decide_connection(&snapshot, entry, &downstream.peer, sni, dice, &mut Trail::off())
-        });
+        let decided = worker
+            .dice(|dice| decide_connection(&snapshot, entry, &downstream.peer, sni, dice, &mut Trail::off()));
         match decided {
             ConnectionDecision::Forward(plan) => return Ok(plan),
             ConnectionDecision::Refuse(failure) => return Err(failure),

@@ -150,6 +150,9 @@ impl Worker {
     /// The ports that the configuration wants open on a gateway.
     pub(crate) fn listener_ports(&self) -> BTreeSet<u16> {
         let snapshot = self.snapshot();
-        snapshot.own().map(|own| own.model().listeners.iter().map(|listener| listener.port).collect()).unwrap_or_default()
+        snapshot
+            .own()
+            .map(|own| own.model().listeners.iter().map(|listener| listener.port).collect())
+            .unwrap_or_default()
     }
 }

@@ -44,7 +44,11 @@ pub(super) enum Inside {
 }
 
 /// Tells what is inside by what was declared, and by the first bytes where that is not enough.
-pub(super) async fn tell(worker: &Worker, stream: &mut Stream, protocol: Protocol) -> Result<Inside, Refused> {
+pub(super) async fn tell(
+    worker: &Worker,
+    stream: &mut Stream,
+    protocol: Protocol,
+) -> Result<Inside, Refused> {
     let limits = worker.limits();
     let wait = match protocol {
         Protocol::Tcp => return Ok(Inside::Bytes(None)),

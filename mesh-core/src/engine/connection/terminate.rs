@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustls::{ProtocolVersion, ServerConfig};
 use rustls::pki_types::CertificateDer;
+use rustls::{ProtocolVersion, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsStream};
@@ -33,7 +33,8 @@ pub(super) async fn mesh(worker: &Worker, stream: Ahead<TcpStream>) -> Result<Te
     let config = worker.handles().tls.server_config().map_err(Refused::Configuration)?;
     let stream = handshake(worker, stream, config).await?;
     let session = stream.get_ref().1;
-    let facts = tls::peer_facts(session.peer_certificates().unwrap_or_default()).map_err(Refused::Configuration)?;
+    let facts =
+        tls::peer_facts(session.peer_certificates().unwrap_or_default()).map_err(Refused::Configuration)?;
     let protocol = match session.alpn_protocol() {
         Some(alpn::HTTP2) => MeshAlpn::Http2,
         Some(alpn::HTTP1) => MeshAlpn::Http1,
@@ -57,7 +58,8 @@ pub(super) async fn gateway(
     let name = server.secret.as_deref().ok_or(Refused::NoSecret(None))?;
     let secret = worker.snapshot().secret(name).cloned();
     let secret = secret.ok_or_else(|| Refused::NoSecret(Some(name.to_owned())))?;
-    let config = worker.gateway_certificates().config(server.mode, &secret).map_err(Refused::Configuration)?;
+    let config =
+        worker.gateway_certificates().config(server.mode, &secret).map_err(Refused::Configuration)?;
     let stream = handshake(worker, stream, config).await?;
     let tls = tls_facts(&stream);
     let stream = Ahead::new(Transport::Tls(Box::new(stream)));

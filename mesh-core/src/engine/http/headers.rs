@@ -32,7 +32,8 @@ pub(super) fn arrive(
     own: Option<&SpiffeId>,
     dice: &mut Dice,
 ) -> Result<(), Failure> {
-    let from_outside = matches!(downstream.through, Through::Gateway { .. }) && downstream.peer.identity.is_none();
+    let from_outside =
+        matches!(downstream.through, Through::Gateway { .. }) && downstream.peer.identity.is_none();
     if from_outside {
         sanitize(head);
     }

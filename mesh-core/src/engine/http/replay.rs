@@ -88,7 +88,9 @@ impl Kept {
                 self.read.set(self.read.get() + data.len() as u64);
                 self.keep(data.len(), || Piece::Data(data.clone()));
             }
-            Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => self.keep(0, || Piece::Trailers(trailers.clone())),
+            Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => {
+                self.keep(0, || Piece::Trailers(trailers.clone()))
+            }
             Poll::Ready(Some(Err(_))) => self.broken = true,
             Poll::Ready(None) | Poll::Pending => {}
         }

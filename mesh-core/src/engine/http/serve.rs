@@ -54,7 +54,9 @@ fn arrive(
     account.request(head);
     let sampling = own.as_ref().and_then(|own| own.sampling);
     account.record().trace = worker.random(|random| {
-        TraceContext::join(&head.headers, random, |random| sampling.is_some_and(|share| share.hits(random.u32(..))))
+        TraceContext::join(&head.headers, random, |random| {
+            sampling.is_some_and(|share| share.hits(random.u32(..)))
+        })
     });
     arrived
 }
@@ -96,7 +98,8 @@ pub(super) fn respond(downstream: &Downstream, answer: Answer, mut account: Acco
     if answer.route_name.is_some() {
         account.record().route = answer.route_name;
     }
-    account.record().cause = account.record().cause.take().or_else(|| answer.denial.map(|d| d.to_string().into()));
+    account.record().cause =
+        account.record().cause.take().or_else(|| answer.denial.map(|d| d.to_string().into()));
     account.grpc_status(&answer.headers);
     let mut head = ResponseHead { status: answer.status, headers: answer.headers };
     if account.record().failure == Some(Failure::Overflow) {
@@ -112,6 +115,7 @@ fn refuse(downstream: &Downstream, reject: Reject, account: Account) -> Reply {
     let consequence = reject.failure.consequence();
     tracing::debug!(peer = %downstream.peer.address, reason = reject.reason, "request refused");
     let body = reject.failure.body().as_bytes();
-    let answer = Answer::new(consequence.status, body.into(), decide::answer::Reason::Failure(reject.failure));
+    let answer =
+        Answer::new(consequence.status, body.into(), decide::answer::Reason::Failure(reject.failure));
     respond(downstream, answer, account)
 }

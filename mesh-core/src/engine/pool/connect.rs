@@ -227,7 +227,10 @@ fn service_labels(cluster: &model::Cluster) -> ServiceLabels {
 }
 
 /// Who must answer under mesh TLS; `None` in the clear.
-fn mesh_identity<'a>(cluster: &model::Cluster, endpoint: &'a model::Endpoint) -> Option<Option<&'a SpiffeId>> {
+fn mesh_identity<'a>(
+    cluster: &model::Cluster,
+    endpoint: &'a model::Endpoint,
+) -> Option<Option<&'a SpiffeId>> {
     let mesh = match cluster.tls {
         ClusterTls::Mesh => true,
         ClusterTls::Auto => endpoint.transport == model::Transport::MeshTls,

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::Tries;
 use crate::decide::{Plan, Target};
+use crate::engine::body::Body;
 use crate::engine::codec::{SendError, Sent};
 use crate::engine::connection::Through;
 use crate::engine::http::account::Account;
 use crate::engine::pool::{self, Lease, NoConnection, Route};
-use crate::engine::body::Body;
 use crate::failure::{Blame, Failure, Replay};
 use crate::guard::{Gauge, RetryPermit};
 use crate::message::{RequestHead, ResponseHead, Version};
@@ -91,7 +91,11 @@ impl Tries<'_> {
         picked.ok_or(Failed::because(Failure::NoHealthyUpstream))
     }
 
-    async fn exchange(&self, endpoint: Option<&Arc<Endpoint>>, account: &mut Account) -> Result<Answered, Failed> {
+    async fn exchange(
+        &self,
+        endpoint: Option<&Arc<Endpoint>>,
+        account: &mut Account,
+    ) -> Result<Answered, Failed> {
         let route = match (&self.plan.target, endpoint) {
             (Target::Cluster(cluster), Some(endpoint)) => Route::Endpoint(cluster, endpoint),
             (Target::Original(address), _) => Route::Original(*address),
