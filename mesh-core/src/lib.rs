@@ -19,12 +19,16 @@ pub mod canonical;
 pub mod daemon;
 pub mod decide;
 pub mod dice;
+#[cfg(feature = "engine")]
+pub mod engine;
 pub mod failure;
 pub mod guard;
 pub mod identity;
 pub mod message;
 pub mod model;
 pub mod name;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 pub mod snapshot;
 #[cfg(feature = "subscribe")]
 pub mod subscribe;

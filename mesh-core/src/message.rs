@@ -123,7 +123,10 @@ pub struct RequestHead {
     pub query: Option<Bytes>,
     /// The version the downstream spoke.
     pub version: Version,
-    /// All other headers; never `Host`, never hop-by-hop.
+    /// The protocol the client asks to switch to (`Upgrade`, such as `websocket`); only on HTTP/1.1 without a body.
+    pub upgrade: Option<Bytes>,
+    /// All other headers; never `Host`, never hop-by-hop. One exception: `te: trailers`, written so by the codec when
+    /// the client takes trailers, for the upstream is told the same.
     pub headers: Headers,
 }
 

@@ -1,0 +1,1 @@
+//! Behaviour of the HTTP/1.1 codec.

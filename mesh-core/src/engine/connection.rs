@@ -1,0 +1,130 @@
+//! One accepted connection, up to the protocol inside it: where it was going, who sent it, what it carries.
+//!
+//! Nothing of the connection's bytes is decided on here but the protocol and the peer: requests are judged one by one in
+//! `http`, other connections once in `tcp`. What cannot be told apart safely is closed.
+
+mod gateway;
+mod inbound;
+mod outbound;
+pub(crate) mod terminate;
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+
+use super::detect::First;
+use super::listen::Door;
+use super::settings::Capture;
+use super::socket;
+use super::worker::Worker;
+use crate::decide::{Entry, Peer};
+use crate::failure::Failure;
+use crate::message::Scheme;
+use crate::telemetry::Record;
+use crate::tls::TlsError;
+
+/// What is known of a downstream connection once its protocol is told.
+#[derive(Debug)]
+pub(crate) struct Downstream {
+    /// Who is there, and where it dialled.
+    pub(crate) peer: Peer,
+    /// How it came in.
+    pub(crate) through: Through,
+    /// Of the requests on it.
+    pub(crate) scheme: Scheme,
+    /// When it was accepted.
+    pub(crate) accepted: Instant,
+}
+
+/// How a connection came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Through {
+    /// From the workload, to this address.
+    Outbound(SocketAddr),
+    /// To the workload's port.
+    Inbound(u16),
+    /// Through a gateway's port.
+    Gateway {
+        /// The port.
+        port: u16,
+        /// The route table of HTTP; empty when the port has none.
+        routes: Arc<str>,
+        /// Whether TLS was terminated.
+        tls: bool,
+    },
+}
+
+impl Downstream {
+    /// As `decide` names it.
+    pub(crate) fn entry(&self) -> Entry<'_> {
+        match &self.through {
+            Through::Outbound(destination) => Entry::Outbound { destination: *destination },
+            Through::Inbound(port) => Entry::Inbound { port: *port },
+            Through::Gateway { port, routes, tls } => Entry::Gateway { port: *port, routes, tls: *tls },
+        }
+    }
+
+    /// What is known of anything on this connection.
+    pub(crate) fn record(&self, worker: &Worker) -> Record {
+        worker.own().map(|own| own.record(self)).unwrap_or_default()
+    }
+}
+
+/// Why a connection was closed before a protocol took it over.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("it was not captured: somebody dialled our own listener")]
+    NotCaptured,
+    #[error("the proxy has no configuration yet")]
+    NotReady,
+    #[error("no server on the port is for {0:?}")]
+    NoServer(Option<crate::name::Host>),
+    #[error("mutual TLS is required, and it began with {0:?}")]
+    MutualTlsRequired(First),
+    #[error("it began with {0:?} where TLS is spoken")]
+    NotTls(First),
+    #[error("{0}")]
+    Failed(Failure),
+    #[error("the TLS configuration is not usable")]
+    Configuration(#[source] TlsError),
+    #[error("the secret {0:?} is not there")]
+    NoSecret(Option<String>),
+    #[error("the TLS handshake failed")]
+    Handshake(#[source] io::Error),
+    #[error("the TLS handshake took too long")]
+    HandshakeTimeout,
+    #[error("reading its first bytes failed")]
+    Read(#[source] io::Error),
+}
+
+/// Serves a connection until it ends. What goes wrong ends this connection and is said at debug level.
+pub(crate) async fn serve(worker: Rc<Worker>, door: Door, stream: TcpStream, peer: SocketAddr) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "cannot switch off Nagle's algorithm");
+    }
+    let served = match door {
+        Door::Outbound(capture) => outbound::serve(&worker, stream, peer, capture).await,
+        Door::Inbound(capture) => inbound::serve(&worker, stream, peer, capture).await,
+        Door::Gateway(port) => gateway::serve(&worker, stream, peer, port).await,
+    };
+    if let Err(refused) = served {
+        let cause = std::error::Error::source(&refused).map(ToString::to_string);
+        tracing::debug!(%peer, ?door, %refused, cause, "connection refused");
+    }
+}
+
+/// The address that the client dialled.
+fn destination(stream: &TcpStream, capture: Capture) -> Result<SocketAddr, Refused> {
+    match capture {
+        Capture::Kernel => socket::original_destination(stream).ok_or(Refused::NotCaptured),
+        Capture::Fixed(address) => Ok(address),
+    }
+}
+
+fn downstream(peer: Peer, through: Through, scheme: Scheme) -> Rc<Downstream> {
+    Rc::new(Downstream { peer, through, scheme, accepted: Instant::now() })
+}

@@ -1,0 +1,153 @@
+//! Connections to a gateway's port: cleartext, TLS by server name, or the mesh's own.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use super::outbound::{Inside, tell};
+use super::terminate::{self, Terminated};
+use super::{Refused, Through, Worker, downstream};
+use crate::decide::Peer;
+use crate::engine::detect::{First, Hello, first_bytes};
+use crate::engine::stream::{Ahead, Stream, Transport};
+use crate::engine::{http, socket, tcp};
+use crate::message::Scheme;
+use crate::model::{ListenerProtocol, Protocol, Server, TlsMode};
+use crate::name::Host;
+
+/// A connection whose protocol is still to be told.
+struct Arrived {
+    stream: Ahead<TcpStream>,
+    address: SocketAddr,
+    local: SocketAddr,
+    port: u16,
+}
+
+pub(super) async fn serve(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    address: SocketAddr,
+    port: u16,
+) -> Result<(), Refused> {
+    let local = socket::canonical(stream.local_addr().map_err(Refused::Read)?);
+    let arrived = Arrived { stream: Ahead::new(stream), address, local, port };
+    let snapshot = worker.snapshot();
+    let own = snapshot.own().ok_or(Refused::NotReady)?;
+    let (listener, _) = own.listener(port).ok_or(Refused::NotReady)?;
+    match listener.protocol {
+        ListenerProtocol::Http => {
+            let routes = routes(listener.routes.as_deref());
+            // The connection may last for days and must not hold the snapshot it began with.
+            drop(snapshot);
+            http_or_mesh(worker, arrived, routes).await
+        }
+        ListenerProtocol::Tls => {
+            drop(snapshot);
+            tls(worker, arrived).await
+        }
+        ListenerProtocol::Tcp => {
+            drop(snapshot);
+            let stream = arrived.stream.map(Transport::Plain);
+            let peer = plain_peer(address, local);
+            let through = Through::Gateway { port, routes: routes(None), tls: false };
+            tcp::serve(worker, downstream(peer, through, Scheme::Http), stream, None).await;
+            Ok(())
+        }
+    }
+}
+
+fn routes(name: Option<&str>) -> Arc<str> {
+    Arc::from(name.unwrap_or_default())
+}
+
+const fn plain_peer(address: SocketAddr, local: SocketAddr) -> Peer {
+    Peer { address, local, identity: None, workload: None, tls: None }
+}
+
+/// A cleartext port takes mesh TLS as well: that is how sidecars come to an egress gateway.
+async fn http_or_mesh(worker: &Rc<Worker>, arrived: Arrived, routes: Arc<str>) -> Result<(), Refused> {
+    let Arrived { mut stream, address, local, port } = arrived;
+    let first = first_bytes(&mut stream, worker.limits().keep_alive).await.map_err(Refused::Read)?;
+    let through = |tls| Through::Gateway { port, routes: Arc::clone(&routes), tls };
+    match first {
+        First::Closed | First::Silent => Ok(()),
+        First::Tls(Hello { mesh: true, .. }) => {
+            let terminated = terminate::mesh(worker, stream).await?;
+            serve_http(worker, terminated, address, local, through(true)).await
+        }
+        First::Tls(_) => Err(Refused::NotTls(first)),
+        _ => {
+            let mut stream = stream.map(Transport::Plain);
+            let inside = tell(worker, &mut stream, Protocol::Http).await?;
+            let downstream = downstream(plain_peer(address, local), through(false), Scheme::Http);
+            if let Inside::Http(version) = inside {
+                http::serve_connection(worker, downstream, stream, version).await;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn tls(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
+    let Arrived { mut stream, address, local, port } = arrived;
+    let first = first_bytes(&mut stream, worker.limits().handshake).await.map_err(Refused::Read)?;
+    let First::Tls(hello) = first else { return Err(Refused::NotTls(first)) };
+    let server = server_for(worker, port, hello.sni.as_ref())?;
+    let through = |tls| Through::Gateway { port, routes: routes(server.routes.as_deref()), tls };
+    let terminated = match server.tls.mode {
+        TlsMode::Passthrough => {
+            let downstream = downstream(plain_peer(address, local), through(false), Scheme::Http);
+            let stream: Stream = stream.map(Transport::Plain);
+            tcp::serve(worker, downstream, stream, hello.sni).await;
+            return Ok(());
+        }
+        TlsMode::Mesh => terminate::mesh(worker, stream).await?,
+        TlsMode::Simple | TlsMode::Mutual | TlsMode::OptionalMutual => {
+            terminate::gateway(worker, stream, &server.tls).await?
+        }
+    };
+    if server.routes.is_some() {
+        serve_http(worker, terminated, address, local, through(true)).await
+    } else {
+        let peer = mesh_peer(&terminated, address, local);
+        let downstream = downstream(peer, through(true), Scheme::Https);
+        tcp::serve(worker, downstream, terminated.stream, hello.sni).await;
+        Ok(())
+    }
+}
+
+fn mesh_peer(terminated: &Terminated, address: SocketAddr, local: SocketAddr) -> Peer {
+    Peer {
+        address,
+        local,
+        identity: terminated.identity.clone(),
+        workload: terminated.workload.clone(),
+        tls: Some(terminated.tls.clone()),
+    }
+}
+
+async fn serve_http(
+    worker: &Rc<Worker>,
+    terminated: Terminated,
+    address: SocketAddr,
+    local: SocketAddr,
+    through: Through,
+) -> Result<(), Refused> {
+    // Between sidecar and gateway the scheme is the application's, which is cleartext HTTP.
+    let scheme = if terminated.alpn.is_some() { Scheme::Http } else { Scheme::Https };
+    let downstream = downstream(mesh_peer(&terminated, address, local), through, scheme);
+    let mut stream = terminated.stream;
+    if let Inside::Http(version) = tell(worker, &mut stream, Protocol::Http).await? {
+        http::serve_connection(worker, downstream, stream, version).await;
+    }
+    Ok(())
+}
+
+/// The server for a name, as it is configured now.
+fn server_for(worker: &Worker, port: u16, sni: Option<&Host>) -> Result<Server, Refused> {
+    let snapshot = worker.snapshot();
+    let own = snapshot.own().ok_or(Refused::NotReady)?;
+    own.server(port, sni).map(|(server, _)| server.clone()).ok_or_else(|| Refused::NoServer(sni.cloned()))
+}

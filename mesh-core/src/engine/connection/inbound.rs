@@ -1,0 +1,99 @@
+//! Connections to the workload: mesh TLS is terminated here, and the port's mode says whether anything else may pass.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use super::outbound::{Inside, tell};
+use super::terminate::{self, Terminated};
+use super::{Capture, Refused, Through, Worker, destination, downstream};
+use crate::decide::Peer;
+use crate::engine::detect::{First, first_bytes};
+use crate::engine::stream::{Ahead, Stream, Transport};
+use crate::engine::{http, tcp};
+use crate::message::{Scheme, Version};
+use crate::model::{MtlsMode, Protocol};
+use crate::tls::MeshAlpn;
+
+/// What the proxy's own configuration says of a port.
+struct Port {
+    number: u16,
+    protocol: Protocol,
+    mode: MtlsMode,
+}
+
+pub(super) async fn serve(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    address: SocketAddr,
+    capture: Capture,
+) -> Result<(), Refused> {
+    let local = destination(&stream, capture)?;
+    let port = port(worker, local.port())?;
+    let mut stream = Ahead::new(stream);
+    if port.mode != MtlsMode::Disable {
+        let first = first_bytes(&mut stream, patience(worker, &port)).await.map_err(Refused::Read)?;
+        match (first, port.mode) {
+            (First::Closed, _) => return Ok(()),
+            (First::Tls(hello), mode) if hello.mesh || mode == MtlsMode::Strict => {
+                let terminated = terminate::mesh(worker, stream).await?;
+                return serve_mesh(worker, terminated, address, local, &port).await;
+            }
+            (first, MtlsMode::Strict) => return Err(Refused::MutualTlsRequired(first)),
+            _ => {}
+        }
+    }
+    let peer = Peer { address, local, identity: None, workload: None, tls: None };
+    let mut stream = stream.map(Transport::Plain);
+    let inside = tell(worker, &mut stream, port.protocol).await?;
+    hand_over(worker, peer, &port, stream, inside).await;
+    Ok(())
+}
+
+/// A server that speaks first must not be kept waiting, so only where the client is known to speak first is there time.
+fn patience(worker: &Worker, port: &Port) -> Duration {
+    let limits = worker.limits();
+    match port.mode {
+        _ if port.protocol.is_http() => limits.keep_alive,
+        MtlsMode::Strict => limits.handshake,
+        _ => limits.detect,
+    }
+}
+
+fn port(worker: &Worker, number: u16) -> Result<Port, Refused> {
+    let snapshot = worker.snapshot();
+    let own = snapshot.own().ok_or(Refused::NotReady)?;
+    let protocol = own.inbound(number).map_or(Protocol::Detect, |port| port.protocol);
+    Ok(Port { number, protocol, mode: own.mtls_mode(number) })
+}
+
+async fn serve_mesh(
+    worker: &Rc<Worker>,
+    terminated: Terminated,
+    address: SocketAddr,
+    local: SocketAddr,
+    port: &Port,
+) -> Result<(), Refused> {
+    let Terminated { stream, identity, workload, tls, alpn } = terminated;
+    let mut stream = stream;
+    let peer = Peer { address, local, identity, workload, tls: Some(tls) };
+    // The caller's word counts only where we have not been told ourselves.
+    let inside = match (alpn, port.protocol) {
+        (Some(MeshAlpn::Http1), Protocol::Detect) => Inside::Http(Version::Http11),
+        (Some(MeshAlpn::Http2), Protocol::Detect) => Inside::Http(Version::Http2),
+        (_, declared) => tell(worker, &mut stream, declared).await?,
+    };
+    hand_over(worker, peer, port, stream, inside).await;
+    Ok(())
+}
+
+async fn hand_over(worker: &Rc<Worker>, peer: Peer, port: &Port, stream: Stream, inside: Inside) {
+    let downstream = downstream(peer, Through::Inbound(port.number), Scheme::Http);
+    match inside {
+        Inside::Http(version) => http::serve_connection(worker, downstream, stream, version).await,
+        Inside::Bytes(sni) => tcp::serve(worker, downstream, stream, sni).await,
+        Inside::Nothing => {}
+    }
+}

@@ -1,0 +1,106 @@
+//! HTTP connections of downstreams: their requests go through [`serve`] one by one, whatever the version.
+
+mod account;
+mod forward;
+mod headers;
+mod meter;
+mod replay;
+mod serve;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::body::Body;
+use super::codec::{Reject, h1, h2};
+use super::connection::Downstream;
+use super::stream::{Ahead, Stream, Transport};
+use super::tunnel::{self, Counted};
+use super::worker::Worker;
+use crate::message::{RequestHead, ResponseHead, Version};
+use account::Account;
+
+/// What a request is answered with.
+struct Reply {
+    head: ResponseHead,
+    body: Body,
+    /// The upstream, when it has agreed to switch protocols.
+    switched: Option<Switched>,
+}
+
+/// An upstream that speaks another protocol from here on.
+struct Switched {
+    upstream: Stream,
+    account: Account,
+}
+
+/// Serves a downstream's connection until it ends.
+pub(crate) async fn serve_connection(
+    worker: &Rc<Worker>,
+    downstream: Rc<Downstream>,
+    stream: Stream,
+    version: Version,
+) {
+    match version {
+        Version::Http2 => serve_http2(worker, downstream, stream).await,
+        Version::Http10 | Version::Http11 => serve_http1(worker, &downstream, stream).await,
+    }
+}
+
+async fn serve_http2(worker: &Rc<Worker>, downstream: Rc<Downstream>, stream: Stream) {
+    let (limits, scheme) = (worker.limits().http2.clone(), downstream.scheme);
+    let drain = worker.drain().clone();
+    let handler = {
+        let worker = Rc::clone(worker);
+        async move |head: Result<RequestHead, Reject>, body: Body| {
+            let reply = serve::request(&worker, &downstream, head, body).await;
+            (reply.head, reply.body)
+        }
+    };
+    let served = h2::serve_h2(stream, scheme, limits, async move { drain.begun().await }, handler).await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "HTTP/2 connection ended");
+    }
+}
+
+async fn serve_http1(worker: &Rc<Worker>, downstream: &Rc<Downstream>, stream: Stream) {
+    let (transport, received) = stream.into_parts();
+    let limits = h1::Limits { idle_time: worker.limits().keep_alive, ..worker.limits().http1.clone() };
+    let mut connection = h1::ServerConnection::with_received(transport, received, downstream.scheme, limits);
+    loop {
+        let request = tokio::select! {
+            biased;
+            request = connection.next_request() => request,
+            () = worker.drain().begun() => break,
+        };
+        let (head, body) = match request {
+            Ok(None) => break,
+            Ok(Some((head, body))) => (Ok(head), body),
+            Err(reject) => (Err(reject), Body::empty()),
+        };
+        let reply = tokio::select! {
+            reply = serve::request(worker, downstream, head, body) => reply,
+            () = connection.gone() => break,
+        };
+        if worker.drain().is_draining() {
+            connection.close_after();
+        }
+        if let Err(error) = connection.respond(&reply.head, reply.body).await {
+            tracing::debug!(%error, peer = %downstream.peer.address, "answer cut");
+            break;
+        }
+        if let Some(switched) = reply.switched {
+            return tunnel(worker, connection, switched).await;
+        }
+    }
+    connection.close().await;
+}
+
+/// Both sides have agreed on another protocol: from here on, bytes.
+async fn tunnel(worker: &Worker, connection: h1::ServerConnection<Transport>, switched: Switched) {
+    let Some((transport, received)) = connection.into_io() else { return };
+    let Switched { upstream, mut account } = switched;
+    let (counted, idle) = (Counted::default(), worker.limits().stream_idle.max(Duration::from_secs(3600)));
+    let end = tunnel::run(Ahead::with_seen(transport, received), upstream, &counted, idle).await;
+    tracing::debug!(?end, "tunnel ended");
+    account.tunnelled(&counted);
+}

@@ -1,0 +1,104 @@
+//! What is known of one request while it runs, reported once at its end, however it ends.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use crate::decide::answer::{Reason, is_grpc};
+use crate::engine::connection::Downstream;
+use crate::engine::pool::Facts;
+use crate::engine::tunnel::Counted;
+use crate::engine::worker::Worker;
+use crate::failure::Failure;
+use crate::message::{Headers, RequestHead};
+use crate::telemetry::record::LoggedRequest;
+use crate::telemetry::{Record, RequestProtocol};
+
+/// A request's record. When it is dropped without an end, the client has gone.
+pub(super) struct Account {
+    worker: Rc<Worker>,
+    record: Box<Record>,
+    started: Instant,
+    received: Rc<Cell<u64>>,
+    ended: bool,
+}
+
+impl Account {
+    /// Begins with what the connection says.
+    pub(super) fn open(worker: &Rc<Worker>, downstream: &Downstream) -> Self {
+        let record = Record { started: Some(SystemTime::now()), ..downstream.record(worker) };
+        Self {
+            worker: Rc::clone(worker),
+            record: Box::new(record),
+            started: Instant::now(),
+            received: Rc::default(),
+            ended: false,
+        }
+    }
+
+    /// Adds what the request says.
+    pub(super) fn request(&mut self, head: &RequestHead) {
+        self.record.protocol = if is_grpc(head) { RequestProtocol::Grpc } else { RequestProtocol::Http };
+        self.record.request = Some(LoggedRequest::of(head));
+    }
+
+    pub(super) fn record(&mut self) -> &mut Record {
+        &mut self.record
+    }
+
+    /// Counts the bytes of the request's body.
+    pub(super) fn received(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.received)
+    }
+
+    /// Adds who is asked.
+    pub(super) fn upstream(&mut self, facts: &Facts) {
+        facts.write(&mut self.record);
+    }
+
+    /// The proxy answers itself.
+    pub(super) fn answered(&mut self, reason: Reason) {
+        match reason {
+            Reason::Failure(failure) => self.record.failure = Some(failure),
+            Reason::Fault => self.record.failure = Some(Failure::InjectedFault),
+            Reason::Direct | Reason::Redirect | Reason::Preflight => self.record.details = reason.details(),
+        }
+    }
+
+    /// gRPC tells how it went in headers or trailers.
+    pub(super) fn grpc_status(&mut self, headers: &Headers) {
+        if let Some(status) = headers.get_str("grpc-status").and_then(|text| text.parse().ok()) {
+            self.record.grpc_status = Some(status);
+        }
+    }
+
+    /// Counts bytes of the response's body.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.record.sent += bytes as u64;
+    }
+
+    /// The exchange is over; `failure` when the response was cut.
+    pub(super) fn end(mut self, failure: Option<Failure>) {
+        self.record.failure = self.record.failure.or(failure);
+        self.ended = true;
+    }
+
+    /// A tunnel has ended.
+    pub(super) fn tunnelled(&mut self, counted: &Counted) {
+        self.received.set(counted.sent.get());
+        self.record.sent = counted.received.get();
+        self.ended = true;
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let record = &mut *self.record;
+        if !self.ended {
+            record.failure = record.failure.or(Some(Failure::DownstreamGone));
+        }
+        record.received = self.received.get();
+        record.duration = self.started.elapsed();
+        self.worker.reporter().close(record);
+    }
+}

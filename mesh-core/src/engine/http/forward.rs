@@ -1,0 +1,181 @@
+//! Forwards a request by its plan: try after try, within one deadline.
+//!
+//! The route's timeout spans all tries: a caller who allowed 2 s does not wait 6. Which failure may be tried again is
+//! `decide::retry`'s to say; the budget and the endpoints are the cluster's.
+
+mod attempt;
+mod mirror;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::account::Account;
+use super::meter::metered;
+use super::replay::Replay;
+use super::{Reply, Switched, headers, serve};
+use crate::decide::retry::{self, AttemptResult, Replayable, Verdict};
+use crate::decide::{Answer, Plan, Target};
+use crate::engine::body::Body;
+use crate::engine::connection::Downstream;
+use crate::engine::stream::Ahead;
+use crate::engine::worker::Worker;
+use crate::failure::Failure;
+use crate::guard::RetryPermit;
+use crate::message::RequestHead;
+use crate::snapshot::{Cluster, RequestPermit};
+use attempt::{Answered, Attempt, Failed};
+
+/// Forwards a request; whatever happens is an answer.
+pub(super) async fn forward(
+    worker: &Rc<Worker>,
+    downstream: &Downstream,
+    plan: Plan,
+    mut head: RequestHead,
+    body: Body,
+    mut account: Account,
+) -> Reply {
+    let record = account.record();
+    record.route = Some(plan.route_name.clone());
+    plan.edit_request(&mut head);
+    let external = plan.cluster.as_ref().is_some_and(|cluster| cluster.model.external);
+    headers::depart(&mut head, &record.trace, external);
+    let permit = match plan.cluster.as_deref().map(Cluster::admit).transpose() {
+        Ok(permit) => permit,
+        Err(failure) => return serve::respond(downstream, Answer::failure(failure, &head), account),
+    };
+    mirror::send(worker, &plan, &head, &body);
+    let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
+    let mut tries = Tries::new(worker, downstream, &plan, head, body, &account);
+    let outcome = tokio::select! {
+        biased;
+        outcome = tries.run(&mut account) => outcome,
+        failure = passed(deadline, worker.limits().stream_idle) => {
+            tries.abandon();
+            Err(Failed::because(failure))
+        }
+    };
+    match outcome {
+        Ok(answered) => pass_on(downstream, &plan, answered, account, permit, deadline),
+        Err(failed) => {
+            account.record().cause = failed.cause;
+            serve::respond(downstream, Answer::failure(failed.failure, &tries.head), account)
+        }
+    }
+}
+
+/// Ends when the route's time, or the time that a stream may be silent, has passed.
+async fn passed(deadline: Option<Instant>, idle: Duration) -> Failure {
+    match deadline {
+        Some(deadline) => {
+            sleep_until(deadline).await;
+            Failure::UpstreamTimeout
+        }
+        None => {
+            sleep(idle).await;
+            Failure::StreamIdle
+        }
+    }
+}
+
+/// What the tries of one request share.
+struct Tries<'a> {
+    worker: &'a Rc<Worker>,
+    downstream: &'a Downstream,
+    plan: &'a Plan,
+    head: RequestHead,
+    replay: Replay,
+    /// Endpoints that have been tried.
+    attempt: Attempt,
+}
+
+impl<'a> Tries<'a> {
+    fn new(
+        worker: &'a Rc<Worker>,
+        downstream: &'a Downstream,
+        plan: &'a Plan,
+        head: RequestHead,
+        body: Body,
+        account: &Account,
+    ) -> Self {
+        let room = worker.limits().replay;
+        let replay = Replay::new(body, room, account.received());
+        Self { worker, downstream, plan, head, replay, attempt: Attempt::default() }
+    }
+
+    /// Tries until there is an answer to pass on, or no point in another try.
+    async fn run(&mut self, account: &mut Account) -> Result<Answered, Failed> {
+        let mut number = 1;
+        let mut permit: Option<RetryPermit> = None;
+        loop {
+            headers::attempt(&mut self.head.headers, number);
+            let result = self.attempt_once(account).await;
+            let Some((backoff, next)) = self.another(&result, number) else {
+                self.replay.settle();
+                return result;
+            };
+            // The connection of an answer that is not wanted closes here, and the permit of the try that gave it.
+            drop((result, permit.replace(next)));
+            sleep(backoff).await;
+            number += 1;
+        }
+    }
+
+    async fn attempt_once(&mut self, account: &mut Account) -> Result<Answered, Failed> {
+        let Some(limit) = self.plan.retry.per_try_timeout else { return self.send(account).await };
+        let sent = tokio::time::timeout(limit, self.send(account)).await;
+        sent.unwrap_or_else(|_| {
+            self.attempt.report_timeout(self.plan);
+            Err(Failed { sent: true, ..Failed::because(Failure::AttemptTimeout) })
+        })
+    }
+
+    /// Whether there is to be another try, after which time, and the permit for it.
+    fn another(&self, result: &Result<Answered, Failed>, number: u32) -> Option<(Duration, RetryPermit)> {
+        let (result, sent) = match result {
+            Ok(answered) => (AttemptResult::Answered(&answered.head), true),
+            Err(failed) => (AttemptResult::Failed(failed.failure), failed.sent),
+        };
+        let harmless = self.head.method.is_safe() && self.replay.is_empty();
+        let request = Replayable { harmless, body_kept: self.replay.is_possible(), sent };
+        let verdict = self.worker.dice(|dice| retry::judge(&self.plan.retry, &result, request, number, dice));
+        let Verdict::Retry { backoff } = verdict else { return None };
+        let permit = match &self.plan.target {
+            Target::Cluster(cluster) => cluster.admit_retry(),
+            Target::Original(_) => attempt::unlimited_retry(),
+        };
+        permit.map(|permit| (backoff, permit))
+    }
+
+    /// The whole exchange has run out of time.
+    fn abandon(&mut self) {
+        self.attempt.report_timeout(self.plan);
+    }
+}
+
+/// Passes an upstream's answer on to the client.
+fn pass_on(
+    downstream: &Downstream,
+    plan: &Plan,
+    answered: Answered,
+    mut account: Account,
+    permit: Option<RequestPermit>,
+    deadline: Option<Instant>,
+) -> Reply {
+    let Answered { mut head, body, lease, active, time } = answered;
+    account.record().upstream_duration = Some(time);
+    account.grpc_status(&head.headers);
+    plan.edit_response(&mut head);
+    headers::answer(&mut head, downstream, Some(time));
+    account.record().status = head.status;
+    if head.status == 101 {
+        let switched = lease.into_stream().map(|(transport, received)| Switched {
+            upstream: Ahead::with_seen(transport, received),
+            account,
+        });
+        return Reply { head, body: Body::empty(), switched };
+    }
+    let body = metered(body, account, (lease, active, permit), deadline);
+    Reply { head, body, switched: None }
+}

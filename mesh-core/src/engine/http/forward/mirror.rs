@@ -1,0 +1,50 @@
+//! Copies of requests for mirrors: sent beside the request, never waited for, their answers thrown away.
+//!
+//! Only requests without a body are copied so far; the copy of a streamed body would bind the request to the slower of two
+//! upstreams.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use super::attempt::mirror_version;
+use crate::decide::Plan;
+use crate::engine::body::Body;
+use crate::engine::pool::{self, Route};
+use crate::engine::worker::Worker;
+use crate::message::RequestHead;
+use crate::snapshot::{Cluster, Pick};
+
+/// A mirror that takes longer is left alone (Envoy's default route timeout).
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Sends the copies that the plan asks for.
+pub(super) fn send(worker: &Rc<Worker>, plan: &Plan, head: &RequestHead, body: &Body) {
+    if !body.is_end() || head.upgrade.is_some() {
+        return;
+    }
+    for cluster in &plan.mirrors {
+        let (worker, cluster, head) = (Rc::clone(worker), Arc::clone(cluster), head.clone());
+        spawn_local(async move {
+            if timeout(PATIENCE, copy(&worker, &cluster, &head)).await.is_err() {
+                tracing::debug!(cluster = %cluster.model.name, "mirror took too long");
+            }
+        });
+    }
+}
+
+async fn copy(worker: &Rc<Worker>, cluster: &Arc<Cluster>, head: &RequestHead) {
+    let Ok(_permit) = cluster.admit() else { return };
+    let pick = |dice: &mut _| cluster.pick(Pick { now: Instant::now(), dice, hash: None, avoid: &[] });
+    let Some(endpoint) = worker.dice(pick) else { return };
+    let _active = endpoint.begin();
+    let version = mirror_version(cluster, head);
+    let route = Route::Endpoint(cluster, &endpoint);
+    let Ok(mut lease) = pool::connection(worker, route, version, false).await else { return };
+    if let Ok((_, mut body)) = lease.send(head, Body::empty(), |_, _| {}).await {
+        while let Some(Ok(_)) = body.frame().await {}
+    }
+}

@@ -1,0 +1,135 @@
+//! Headers that the proxy itself reads, writes and removes (semantics.md 39, 40). Edits of routes are the plan's.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::dice::Dice;
+use crate::engine::connection::{Downstream, Through};
+use crate::failure::Failure;
+use crate::identity::SpiffeId;
+use crate::message::{Headers, RequestHead, ResponseHead};
+use crate::telemetry::TraceContext;
+
+const CLIENT_CERTIFICATE: &str = "x-forwarded-client-cert";
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+const REQUEST_ID: &str = "x-request-id";
+/// How many gateways of ours the request has passed.
+const HOPS: &str = "x-mesh-hops";
+const MOST_HOPS: u8 = 3;
+/// A longer one is replaced: it would be copied into every log on the way.
+const LONGEST_REQUEST_ID: usize = 128;
+
+/// Makes the headers say what we know, before anything is decided by them.
+///
+/// # Errors
+/// [`Failure::Loop`] when the request has passed too many gateways.
+pub(super) fn arrive(
+    head: &mut RequestHead,
+    downstream: &Downstream,
+    own: Option<&SpiffeId>,
+    dice: &mut Dice,
+) -> Result<(), Failure> {
+    let from_outside =
+        matches!(downstream.through, Through::Gateway { .. }) && downstream.peer.identity.is_none();
+    if from_outside {
+        sanitize(head);
+    }
+    if let Through::Gateway { .. } = downstream.through {
+        count_hop(&mut head.headers)?;
+        append_forwarded_for(&mut head.headers, downstream);
+        head.headers.set(FORWARDED_PROTO, head.scheme.as_str());
+    } else if !head.headers.contains(FORWARDED_PROTO) {
+        head.headers.append(FORWARDED_PROTO, head.scheme.as_str());
+    }
+    client_certificate(&mut head.headers, downstream, own);
+    if !head.headers.get(REQUEST_ID).is_some_and(|id| !id.is_empty() && id.len() <= LONGEST_REQUEST_ID) {
+        head.headers.set(REQUEST_ID, request_id(dice));
+    }
+    Ok(())
+}
+
+/// What only the mesh itself may say is removed from requests that come from outside.
+fn sanitize(head: &mut RequestHead) {
+    head.headers.retain(|field| {
+        let envoy = field.name.len() > 8 && field.name[..8].eq_ignore_ascii_case(b"x-envoy-");
+        !envoy && !field.is(CLIENT_CERTIFICATE)
+    });
+}
+
+fn count_hop(headers: &mut Headers) -> Result<(), Failure> {
+    let hops = headers.get_str(HOPS).and_then(|hops| hops.parse::<u8>().ok()).unwrap_or(0);
+    if hops >= MOST_HOPS {
+        return Err(Failure::Loop);
+    }
+    headers.set(HOPS, (hops + 1).to_string());
+    Ok(())
+}
+
+fn append_forwarded_for(headers: &mut Headers, downstream: &Downstream) {
+    let client = downstream.peer.address.ip();
+    let before: Vec<_> = headers.get_all(FORWARDED_FOR).map(String::from_utf8_lossy).collect();
+    let all = if before.is_empty() { client.to_string() } else { format!("{},{client}", before.join(",")) };
+    headers.set(FORWARDED_FOR, all);
+}
+
+/// Who called over mesh TLS is added beside the callers before; nobody else's word about callers passes.
+fn client_certificate(headers: &mut Headers, downstream: &Downstream, own: Option<&SpiffeId>) {
+    let before = headers.get_str(CLIENT_CERTIFICATE).map(str::to_owned);
+    headers.remove(CLIENT_CERTIFICATE);
+    let tls = downstream.peer.tls.as_ref();
+    let Some(hash) = tls.and_then(|tls| tls.client_certificate_hash.as_ref()) else { return };
+    let mut element = String::new();
+    if let Some(own) = own {
+        let _ = write!(element, "By={own};");
+    }
+    let _ = write!(element, "Hash={hash};Subject=\"\"");
+    if let Some(identity) = &downstream.peer.identity {
+        let _ = write!(element, ";URI={identity}");
+    }
+    let appends = matches!(downstream.through, Through::Inbound(_));
+    let value = match before {
+        Some(before) if appends => format!("{before},{element}"),
+        _ => element,
+    };
+    headers.append(CLIENT_CERTIFICATE, value);
+}
+
+/// A random UUID (RFC 9562 §5.4).
+fn request_id(dice: &mut Dice) -> String {
+    let mut word = || u128::from(dice.roll());
+    let bits = (word() << 96) | (word() << 64) | (word() << 32) | word();
+    let bits = bits & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// Makes the request ready to leave.
+pub(super) fn depart(head: &mut RequestHead, trace: &TraceContext, external: bool) {
+    trace.inject(&mut head.headers);
+    if external {
+        // What the mesh says among itself is nobody's business outside (design: D7).
+        sanitize(head);
+        head.headers.remove(HOPS);
+    }
+}
+
+/// Tells the upstream which try this is.
+pub(super) fn attempt(headers: &mut Headers, number: u32) {
+    headers.set("x-envoy-attempt-count", itoa::Buffer::new().format(number).to_owned());
+}
+
+/// Makes a response ready to leave.
+pub(super) fn answer(head: &mut ResponseHead, downstream: &Downstream, upstream_time: Option<Duration>) {
+    if let Some(time) = upstream_time {
+        let time = itoa::Buffer::new().format(time.as_millis()).to_owned();
+        head.headers.set("x-envoy-upstream-service-time", time);
+    }
+    let name = match downstream.through {
+        Through::Outbound(_) => "envoy",
+        Through::Inbound(_) | Through::Gateway { .. } => "istio-envoy",
+    };
+    head.headers.set("server", Bytes::from_static(name.as_bytes()));
+}

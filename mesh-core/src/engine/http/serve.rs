@@ -1,0 +1,121 @@
+//! One request, from its head to its answer. HTTP/1.1 and HTTP/2 alike.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use tokio::time::sleep;
+
+use super::account::Account;
+use super::meter::metered;
+use super::{Reply, forward, headers};
+use crate::decide::answer::Answer;
+use crate::decide::{self, Decide, Decision, Plan, Question, Request, Trail};
+use crate::engine::body::Body;
+use crate::engine::codec::Reject;
+use crate::engine::connection::Downstream;
+use crate::engine::resolve::{self, MAX_QUESTIONS};
+use crate::engine::worker::Worker;
+use crate::failure::Failure;
+use crate::message::{RequestHead, ResponseHead};
+use crate::telemetry::TraceContext;
+
+/// Serves a request. It is reported when its answer has been sent, or when this future is dropped: then the client went.
+pub(super) async fn request(
+    worker: &Rc<Worker>,
+    downstream: &Rc<Downstream>,
+    head: Result<RequestHead, Reject>,
+    body: Body,
+) -> Reply {
+    let mut account = Account::open(worker, downstream);
+    let mut head = match head {
+        Ok(head) => head,
+        Err(reject) => return refuse(downstream, reject, account),
+    };
+    let verdict = match arrive(worker, downstream, &mut head, &mut account) {
+        Ok(()) => judge(worker, downstream, &head).await,
+        Err(failure) => Err(failed(failure, &head)),
+    };
+    match verdict {
+        Ok(plan) => forward::forward(worker, downstream, *plan, head, body, account).await,
+        Err(answer) => respond(downstream, *answer, account),
+    }
+}
+
+/// Brings the head into the form in which it is decided on, logged and forwarded.
+fn arrive(
+    worker: &Worker,
+    downstream: &Downstream,
+    head: &mut RequestHead,
+    account: &mut Account,
+) -> Result<(), Failure> {
+    let own = worker.own();
+    let identity = own.as_ref().map(|own| &own.identity);
+    let arrived = worker.dice(|dice| headers::arrive(head, downstream, identity, dice));
+    account.request(head);
+    let sampling = own.as_ref().and_then(|own| own.sampling);
+    account.record().trace = worker.random(|random| {
+        TraceContext::join(&head.headers, random, |random| {
+            sampling.is_some_and(|share| share.hits(random.u32(..)))
+        })
+    });
+    arrived
+}
+
+/// Asks until there is an answer or a plan.
+async fn judge(
+    worker: &Worker,
+    downstream: &Downstream,
+    head: &RequestHead,
+) -> Result<Box<Plan>, Box<Answer>> {
+    let mut decide = Decide::new();
+    let mut snapshot = worker.snapshot();
+    for _ in 0..=MAX_QUESTIONS {
+        let (entry, peer, now) = (downstream.entry(), &downstream.peer, Instant::now());
+        let request = Request { snapshot: &snapshot, entry, peer, head, now };
+        match worker.dice(|dice| decide.step(&request, dice, &mut Trail::off())) {
+            Decision::Forward(plan) => return Ok(plan),
+            Decision::Answer(answer) => return Err(answer),
+            Decision::Need(root) => {
+                resolve::wait(worker, &root).await.map_err(|failure| failed(failure, head))?;
+                snapshot = worker.snapshot();
+            }
+            Decision::Ask(Question::Wait(delay)) => {
+                sleep(delay).await;
+                decide.resume(decide::Reply::Waited);
+            }
+        }
+    }
+    Err(failed(Failure::DiscoveryTimeout, head))
+}
+
+fn failed(failure: Failure, head: &RequestHead) -> Box<Answer> {
+    Box::new(Answer::failure(failure, head))
+}
+
+/// Answers by ourselves.
+pub(super) fn respond(downstream: &Downstream, answer: Answer, mut account: Account) -> Reply {
+    account.answered(answer.reason);
+    if answer.route_name.is_some() {
+        account.record().route = answer.route_name;
+    }
+    account.record().cause =
+        account.record().cause.take().or_else(|| answer.denial.map(|d| d.to_string().into()));
+    account.grpc_status(&answer.headers);
+    let mut head = ResponseHead { status: answer.status, headers: answer.headers };
+    if account.record().failure == Some(Failure::Overflow) {
+        head.headers.append("x-envoy-overloaded", "true");
+    }
+    headers::answer(&mut head, downstream, None);
+    account.record().status = head.status;
+    Reply { head, body: metered(Body::full(answer.body), account, (), None), switched: None }
+}
+
+/// Answers what the codec could not take for a request.
+fn refuse(downstream: &Downstream, reject: Reject, account: Account) -> Reply {
+    let consequence = reject.failure.consequence();
+    tracing::debug!(peer = %downstream.peer.address, reason = reject.reason, "request refused");
+    let body = reject.failure.body().as_bytes();
+    let answer =
+        Answer::new(consequence.status, body.into(), decide::answer::Reason::Failure(reject.failure));
+    respond(downstream, answer, account)
+}

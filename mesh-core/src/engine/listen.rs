@@ -1,0 +1,74 @@
+//! Accept loops: one per listener and worker. They outlive every error that a client or a full table can cause.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+
+use super::connection;
+use super::settings::Capture;
+use super::socket;
+use super::worker::Worker;
+
+/// How long a draining listener waits for what may still be on its way into the queue.
+const LAST_CALL: Duration = Duration::from_millis(50);
+
+/// What an accepted connection came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The workload's own traffic.
+    Outbound(Capture),
+    /// Traffic to the workload.
+    Inbound(Capture),
+    /// A gateway's port.
+    Gateway(u16),
+}
+
+/// Accepts until the engine drains.
+pub(crate) async fn serve(worker: Rc<Worker>, listener: TcpListener, door: Door) {
+    let places = worker.places();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        tokio::select! {
+            biased;
+            accepted = accept(&listener) => admit(&worker, door, accepted, place),
+            () = worker.drain().begun() => break,
+        }
+    }
+    empty_queue(&worker, &listener, door, &places).await;
+}
+
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if socket::exhausted(&error) => {
+                tracing::warn!(%error, "cannot accept: waiting for connections to end");
+                sleep(Duration::from_millis(100)).await;
+            }
+            // The client was gone before we came to it (accept(2)).
+            Err(error) => tracing::debug!(%error, "accept failed"),
+        }
+    }
+}
+
+fn admit(worker: &Rc<Worker>, door: Door, accepted: (TcpStream, SocketAddr), place: OwnedSemaphorePermit) {
+    let (stream, peer) = accepted;
+    let serving = connection::serve(Rc::clone(worker), door, stream, socket::canonical(peer));
+    worker.drain().spawn(async move {
+        serving.await;
+        drop(place);
+    });
+}
+
+async fn empty_queue(worker: &Rc<Worker>, listener: &TcpListener, door: Door, places: &Arc<Semaphore>) {
+    while let Ok(accepted) = timeout(LAST_CALL, accept(listener)).await
+        && let Ok(place) = Arc::clone(places).try_acquire_owned()
+    {
+        admit(worker, door, accepted, place);
+    }
+}

@@ -1,0 +1,101 @@
+//! What the proxy's own configuration says, in the form in which records carry it: made once per snapshot and worker.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+
+use hashbrown::HashMap;
+
+use super::connection::{Downstream, Through};
+use crate::identity::SpiffeId;
+use crate::model::{self, PerMillion, Role, Workload};
+use crate::snapshot::Snapshot;
+use crate::telemetry::record::ServiceLabels;
+use crate::telemetry::{Record, Reporting, Security};
+
+/// The proxy's own facts.
+#[derive(Debug)]
+pub(crate) struct OwnFacts {
+    pub(crate) identity: SpiffeId,
+    pub(crate) sampling: Option<PerMillion>,
+    pub(crate) role: Role,
+    workload: Arc<Workload>,
+    inbound: HashMap<u16, (Arc<ServiceLabels>, Arc<str>)>,
+}
+
+/// The facts of the snapshot that was asked about last.
+#[derive(Default)]
+pub(crate) struct OwnCache(RefCell<(Weak<Snapshot>, Option<Rc<OwnFacts>>)>);
+
+impl OwnCache {
+    /// The facts of this snapshot.
+    pub(crate) fn of(&self, snapshot: &Arc<Snapshot>) -> Option<Rc<OwnFacts>> {
+        let mut cache = self.0.borrow_mut();
+        // The weak reference keeps the address from being given to another snapshot.
+        if !std::ptr::eq(cache.0.as_ptr(), Arc::as_ptr(snapshot)) {
+            let facts = snapshot.own().map(|own| Rc::new(OwnFacts::new(own.model())));
+            *cache = (Arc::downgrade(snapshot), facts);
+        }
+        cache.1.clone()
+    }
+}
+
+impl OwnFacts {
+    fn new(own: &model::Own) -> Self {
+        let inbound = own.inbound.iter().map(|port| {
+            let labels = ServiceLabels {
+                host: port.service.to_string(),
+                name: port.service_name.clone(),
+                namespace: port.service_namespace.clone(),
+            };
+            (port.port, (Arc::new(labels), Arc::from(format!("inbound|{}||", port.port))))
+        });
+        Self {
+            identity: own.identity.clone(),
+            sampling: own.mesh.tracing.as_ref().map(|tracing| tracing.sampling),
+            role: own.role,
+            workload: Arc::new(own.workload.clone()),
+            inbound: inbound.collect(),
+        }
+    }
+
+    /// What is known of anything on this connection.
+    pub(crate) fn record(&self, downstream: &Downstream) -> Record {
+        let peer = &downstream.peer;
+        let record = Record {
+            downstream_remote: Some(peer.address),
+            downstream_local: Some(peer.local),
+            server_name: peer.tls.as_ref().and_then(|tls| tls.sni.as_ref()).map(|sni| sni.as_str().into()),
+            ..Record::default()
+        };
+        match downstream.through {
+            Through::Inbound(port) => self.inbound(record, downstream, port),
+            Through::Outbound(_) | Through::Gateway { .. } => Record {
+                reporting: Reporting::Source,
+                source: Some(Arc::clone(&self.workload)),
+                source_principal: Some(self.identity.clone()),
+                ..record
+            },
+        }
+    }
+
+    fn inbound(&self, record: Record, downstream: &Downstream, port: u16) -> Record {
+        let peer = &downstream.peer;
+        let mutual = peer.identity.is_some();
+        let (service, cluster) = match self.inbound.get(&port) {
+            Some((service, cluster)) => (Some(Arc::clone(service)), Arc::clone(cluster)),
+            None => (None, Arc::from("InboundPassthroughCluster")),
+        };
+        Record {
+            reporting: Reporting::Destination,
+            security: if mutual { Security::MutualTls } else { Security::None },
+            source: peer.workload.clone(),
+            source_principal: peer.identity.clone(),
+            destination: Some(Arc::clone(&self.workload)),
+            destination_principal: mutual.then(|| self.identity.clone()),
+            service,
+            cluster: Some(cluster),
+            ..record
+        }
+    }
+}

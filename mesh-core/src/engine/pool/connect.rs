@@ -1,0 +1,240 @@
+//! A connection for a request: an idle one, room on a shared one, or a new one.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Facts, Key, KeyView, Lease, Origin};
+use crate::engine::codec::{h1, h2};
+use crate::engine::dial::{self, DialError, Dialled, Security};
+use crate::engine::stream::Transport;
+use crate::engine::worker::Worker;
+use crate::failure::Failure;
+use crate::guard::ConnectionPermit;
+use crate::identity::SpiffeId;
+use crate::message::Version;
+use crate::model::{self, ClusterTls, EndpointAddress, Millis};
+use crate::snapshot::{Cluster, Endpoint};
+use crate::telemetry::record::ServiceLabels;
+use crate::tls::MeshAlpn;
+
+/// Where a connection leads.
+#[derive(Clone, Copy)]
+pub(crate) enum Route<'a> {
+    /// To an endpoint of a cluster.
+    Endpoint(&'a Arc<Cluster>, &'a Arc<Endpoint>),
+    /// To an address as it was dialled: pass-through, and the application beside us.
+    Original(SocketAddr),
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum NoConnection {
+    /// A limit of the cluster is reached.
+    Refused(Failure),
+    /// It could not be made.
+    Failed(DialError),
+}
+
+impl NoConnection {
+    pub(crate) const fn failure(&self) -> Failure {
+        match self {
+            Self::Refused(failure) => *failure,
+            Self::Failed(error) => error.failure(),
+        }
+    }
+
+    /// What the transport said.
+    pub(crate) fn cause(&self) -> Option<Box<str>> {
+        match self {
+            Self::Refused(_) => None,
+            Self::Failed(error) => {
+                let source = std::error::Error::source(error).map(|source| format!("{error}: {source}"));
+                Some(source.unwrap_or_else(|| error.to_string()).into())
+            }
+        }
+    }
+}
+
+/// For connections that no cluster's policy covers (Istio's default connect timeout).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const IDLE_TIME: Duration = Duration::from_secs(60);
+
+/// A connection that speaks `version`, leased for one request.
+///
+/// `fresh` asks for a new one: another request has just found an old one closed, and its likes were closed with it.
+pub(crate) async fn connection(
+    worker: &Rc<Worker>,
+    route: Route<'_>,
+    version: Version,
+    fresh: bool,
+) -> Result<Lease, NoConnection> {
+    let address = route.address().await.map_err(NoConnection::Failed)?;
+    let no_pod = Arc::default();
+    let view = route.key(address, &no_pod);
+    if !fresh && let Some(lease) = pooled(worker, view, version) {
+        return Ok(lease);
+    }
+    let permit = route.admit().map_err(NoConnection::Refused)?;
+    let dialled = open(worker, route, address, alpn(version)).await.map_err(NoConnection::Failed)?;
+    let origin = route.origin(&dialled, address, permit);
+    let key = view.to_key();
+    if version == Version::Http2 {
+        return multiplexed(worker, key, dialled.stream, origin).await.map_err(NoConnection::Failed);
+    }
+    let connection = h1::ClientConnection::new(dialled.stream, worker.limits().http1.clone());
+    Ok(Lease::one(worker, key, connection, origin, 0))
+}
+
+/// Opens a connection that is not pooled, within the cluster's connect timeout.
+pub(crate) async fn open(
+    worker: &Worker,
+    route: Route<'_>,
+    address: SocketAddr,
+    protocol: MeshAlpn,
+) -> Result<Dialled, DialError> {
+    let (security, limit) = match route {
+        Route::Endpoint(cluster, endpoint) => {
+            (Security::of(&cluster.model, &endpoint.model)?, cluster.model.pool.connect_timeout.duration())
+        }
+        Route::Original(_) => (Security::Plain, CONNECT_TIMEOUT),
+    };
+    dial::dial(worker, address, &security, protocol, limit).await
+}
+
+fn pooled(worker: &Rc<Worker>, view: KeyView<'_>, version: Version) -> Option<Lease> {
+    let current = view.identity.and_then(|_| worker.handles().tls.client_config(alpn(version)).ok());
+    if version == Version::Http2 {
+        let shared = worker.pool().share(&view, current.as_ref())?;
+        return Some(Lease::shared(worker, shared, true));
+    }
+    let idle = worker.pool().take(&view, current.as_ref())?;
+    Some(Lease::one(worker, view.to_key(), idle.connection, idle.origin, idle.served))
+}
+
+async fn multiplexed(
+    worker: &Rc<Worker>,
+    key: Key,
+    stream: Transport,
+    origin: Origin,
+) -> Result<Lease, DialError> {
+    let (limits, address) = (worker.limits(), origin.facts.address);
+    let connecting = h2::connect(stream, limits.http2.clone());
+    let connected = timeout(limits.handshake, connecting).await;
+    let connection = connected
+        .map_err(|_| DialError::Timeout(limits.handshake))?
+        .map_err(|error| DialError::Connect(address, error))?;
+    Ok(Lease::shared(worker, worker.pool().offer(key, connection, origin), false))
+}
+
+const fn alpn(version: Version) -> MeshAlpn {
+    match version {
+        Version::Http2 => MeshAlpn::Http2,
+        Version::Http10 | Version::Http11 => MeshAlpn::Http1,
+    }
+}
+
+impl<'a> Route<'a> {
+    /// The address to dial.
+    pub(crate) async fn address(self) -> Result<SocketAddr, DialError> {
+        match self {
+            Self::Endpoint(cluster, endpoint) => {
+                dial::resolve(&endpoint.model.address, cluster.model.pool.connect_timeout.duration()).await
+            }
+            Self::Original(address) => Ok(address),
+        }
+    }
+
+    /// Who is at the other end, where that can be said without a connection.
+    pub(crate) fn known(self) -> Option<Facts> {
+        match self {
+            Self::Endpoint(_, endpoint) => match endpoint.model.address {
+                EndpointAddress::Socket(address) => Some(self.facts(address, None)),
+                EndpointAddress::Name(..) => None,
+            },
+            Self::Original(address) => Some(self.facts(address, None)),
+        }
+    }
+
+    fn key(self, address: SocketAddr, no_pod: &'a Arc<str>) -> KeyView<'a> {
+        match self {
+            Self::Endpoint(cluster, endpoint) => KeyView {
+                cluster: &cluster.model.name,
+                address,
+                pod: &endpoint.key().pod,
+                identity: mesh_identity(&cluster.model, &endpoint.model),
+            },
+            Self::Original(_) => KeyView { cluster: "", address, pod: no_pod, identity: None },
+        }
+    }
+
+    /// Counts a new connection in its cluster.
+    pub(crate) fn admit(self) -> Result<Option<ConnectionPermit>, Failure> {
+        match self {
+            Self::Endpoint(cluster, _) => cluster.admit_connection().map(Some),
+            Self::Original(_) => Ok(None),
+        }
+    }
+
+    fn origin(self, dialled: &Dialled, address: SocketAddr, permit: Option<ConnectionPermit>) -> Origin {
+        let (most_requests, idle_time) = match self {
+            Self::Endpoint(cluster, _) => {
+                let pool = &cluster.model.pool;
+                // Zero is Istio's way to say "no limit".
+                (pool.max_requests_per_connection.filter(|most| *most > 0), idle_time(pool.idle_timeout))
+            }
+            Self::Original(_) => (None, IDLE_TIME),
+        };
+        let facts = Rc::new(self.facts(address, dialled.stream.socket().local_addr().ok()));
+        Origin { made_with: dialled.made_with.clone(), most_requests, idle_time, permit, facts }
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn facts(self, address: SocketAddr, local: Option<SocketAddr>) -> Facts {
+        match self {
+            Self::Endpoint(cluster, endpoint) => Facts {
+                cluster: cluster.model.name.as_str().into(),
+                service: Some(Arc::new(service_labels(&cluster.model))),
+                workload: Some(Arc::new(endpoint.model.workload.clone())),
+                identity: mesh_identity(&cluster.model, &endpoint.model).flatten().cloned(),
+                address,
+                local,
+            },
+            Self::Original(_) => {
+                let cluster = Arc::default();
+                Facts { cluster, service: None, workload: None, identity: None, address, local }
+            }
+        }
+    }
+}
+
+fn idle_time(configured: Millis) -> Duration {
+    match configured.duration() {
+        Duration::ZERO => Duration::MAX,
+        time => time,
+    }
+}
+
+fn service_labels(cluster: &model::Cluster) -> ServiceLabels {
+    ServiceLabels {
+        host: cluster.service.to_string(),
+        name: cluster.service_name.clone(),
+        namespace: cluster.service_namespace.clone(),
+    }
+}
+
+/// Who must answer under mesh TLS; `None` in the clear.
+fn mesh_identity<'a>(
+    cluster: &model::Cluster,
+    endpoint: &'a model::Endpoint,
+) -> Option<Option<&'a SpiffeId>> {
+    let mesh = match cluster.tls {
+        ClusterTls::Mesh => true,
+        ClusterTls::Auto => endpoint.transport == model::Transport::MeshTls,
+        ClusterTls::Disabled | ClusterTls::Originate { .. } => false,
+    };
+    mesh.then_some(endpoint.identity.as_ref())
+}

@@ -1,0 +1,146 @@
+//! Connections that are not HTTP: decided once, then bytes both ways.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::connection::{Downstream, Through};
+use super::pool::{self, NoConnection, Route};
+use super::resolve::{self, MAX_QUESTIONS};
+use super::stream::Stream;
+use super::tunnel::{self, Counted, End};
+use super::worker::Worker;
+use crate::decide::{ConnectionDecision, ConnectionPlan, Target, Trail, decide_connection};
+use crate::failure::Failure;
+use crate::guard::ConnectionPermit;
+use crate::name::Host;
+use crate::snapshot::{ActiveRequest, Outcome, Pick};
+use crate::telemetry::{Record, RequestProtocol};
+use crate::tls::MeshAlpn;
+
+/// Other endpoints that are tried when one cannot be reached (Envoy's `max_connect_attempts` is one; nothing has been
+/// sent, so another is safe).
+const MOST_ENDPOINTS: usize = 3;
+
+/// Serves a connection until it ends. `sni` is the server name of the application's own TLS.
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    downstream: Rc<Downstream>,
+    stream: Stream,
+    sni: Option<Host>,
+) {
+    let mut record = downstream.record(worker);
+    record.protocol = RequestProtocol::Tcp;
+    record.started = Some(SystemTime::now());
+    if let Some(sni) = &sni {
+        record.server_name = Some(sni.as_str().into());
+    }
+    let mut open = false;
+    if let Err(failure) = forward(worker, &downstream, stream, sni, &mut record, &mut open).await {
+        tracing::debug!(peer = %downstream.peer.address, %failure, "connection not served");
+        record.failure = Some(failure);
+    }
+    if !open {
+        worker.reporter().open_connection(&record);
+    }
+    record.duration = downstream.accepted.elapsed();
+    worker.reporter().close_connection(&record);
+}
+
+async fn forward(
+    worker: &Rc<Worker>,
+    downstream: &Downstream,
+    stream: Stream,
+    sni: Option<Host>,
+    record: &mut Record,
+    open: &mut bool,
+) -> Result<(), Failure> {
+    let plan = decide(worker, downstream, sni.as_ref(), record).await?;
+    let upstream = connect(worker, downstream, &plan, record).await?;
+    worker.reporter().open_connection(record);
+    *open = true;
+    let counted = Counted::default();
+    let end = tunnel::run(stream, upstream.stream, &counted, worker.limits().tcp_idle).await;
+    (record.received, record.sent) = (counted.sent.get(), counted.received.get());
+    match end {
+        End::Closed => {}
+        End::Idle => record.failure = Some(Failure::StreamIdle),
+        End::Broken(error) => record.cause = Some(error.to_string().into()),
+    }
+    Ok(())
+}
+
+async fn decide(
+    worker: &Worker,
+    downstream: &Downstream,
+    sni: Option<&Host>,
+    record: &mut Record,
+) -> Result<ConnectionPlan, Failure> {
+    for _ in 0..=MAX_QUESTIONS {
+        let (snapshot, entry) = (worker.snapshot(), downstream.entry());
+        let decided = worker
+            .dice(|dice| decide_connection(&snapshot, entry, &downstream.peer, sni, dice, &mut Trail::off()));
+        match decided {
+            ConnectionDecision::Forward(plan) => return Ok(plan),
+            ConnectionDecision::Refuse(failure) => return Err(failure),
+            ConnectionDecision::Deny(denial) => {
+                record.cause = Some(denial.to_string().into());
+                return Err(Failure::Denied);
+            }
+            ConnectionDecision::Need(root) => resolve::wait(worker, &root).await?,
+        }
+    }
+    Err(Failure::DiscoveryTimeout)
+}
+
+/// An open connection to an upstream, and what is counted while it is open.
+struct Upstream {
+    stream: super::stream::Transport,
+    _permit: Option<ConnectionPermit>,
+    _active: Option<ActiveRequest>,
+}
+
+async fn connect(
+    worker: &Rc<Worker>,
+    downstream: &Downstream,
+    plan: &ConnectionPlan,
+    record: &mut Record,
+) -> Result<Upstream, Failure> {
+    let cluster = match &plan.target {
+        Target::Cluster(cluster) => cluster,
+        Target::Original(address) => {
+            if matches!(downstream.through, Through::Outbound(_)) {
+                record.cluster = Some(Arc::from("PassthroughCluster"));
+            }
+            return reach(worker, Route::Original(*address), record).await.map_err(|error| error.failure());
+        }
+    };
+    let mut tried = Vec::new();
+    loop {
+        let pick = |dice: &mut _| cluster.pick(Pick { now: Instant::now(), dice, hash: None, avoid: &tried });
+        let endpoint = worker.dice(pick).ok_or(Failure::NoHealthyUpstream)?;
+        let active = endpoint.begin();
+        match reach(worker, Route::Endpoint(cluster, &endpoint), record).await {
+            Ok(upstream) => return Ok(Upstream { _active: Some(active), ..upstream }),
+            Err(error @ NoConnection::Refused(_)) => return Err(error.failure()),
+            Err(error) => {
+                cluster.report(&endpoint, Outcome::ConnectFailed, Instant::now());
+                record.cause = error.cause();
+                tried.push(endpoint.key().clone());
+                if tried.len() >= MOST_ENDPOINTS.min(cluster.endpoints().endpoints().len()) {
+                    return Err(error.failure());
+                }
+            }
+        }
+    }
+}
+
+async fn reach(worker: &Worker, route: Route<'_>, record: &mut Record) -> Result<Upstream, NoConnection> {
+    let address = route.address().await.map_err(NoConnection::Failed)?;
+    let permit = route.admit().map_err(NoConnection::Refused)?;
+    let opened = pool::open(worker, route, address, MeshAlpn::Tcp).await;
+    let local = opened.as_ref().ok().and_then(|dialled| dialled.stream.socket().local_addr().ok());
+    route.facts(address, local).write(record);
+    let dialled = opened.map_err(NoConnection::Failed)?;
+    Ok(Upstream { stream: dialled.stream, _permit: permit, _active: None })
+}

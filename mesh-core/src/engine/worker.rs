@@ -1,0 +1,158 @@
+//! One worker: a thread with its own runtime, listeners, pools and dice. Nothing on a request's way is shared between
+//! workers but the snapshot and a cluster's atomics.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{LocalSet, spawn_local};
+
+use super::connection::terminate::GatewayCertificates;
+use super::drain::Drain;
+use super::gateway_listeners::{self, Opened};
+use super::listen::{self, Door};
+use super::own::{OwnCache, OwnFacts};
+use super::pool::Pool;
+use super::settings::{Limits, Settings};
+use super::{Handles, Shared};
+use crate::dice::Dice;
+use crate::snapshot::Snapshot;
+use crate::telemetry::Reporter;
+
+/// What everything on one worker's thread uses.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    pool: Pool,
+    dice: RefCell<Dice>,
+    places: Arc<Semaphore>,
+    gateway_certificates: GatewayCertificates,
+    reporter: Reporter,
+    own: OwnCache,
+    random: RefCell<fastrand::Rng>,
+}
+
+/// The listening sockets a worker starts with.
+pub(crate) type Doors = Vec<(Door, StdListener)>;
+
+/// Starts a worker's thread; it ends when the engine is stopped.
+pub(crate) fn start(shared: Arc<Shared>, index: usize, doors: Doors) -> io::Result<thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let stopped = shared.stopped.clone();
+        let tasks = LocalSet::new();
+        tasks.block_on(&runtime, async {
+            let worker = Rc::new(Worker::new(shared));
+            if let Err(error) = worker.open(doors) {
+                tracing::error!(%error, worker = index, "cannot listen");
+                return;
+            }
+            stopped.cancelled().await;
+        });
+    })
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let limits = &shared.settings.limits;
+        Self {
+            pool: Pool::new(limits.idle_per_endpoint),
+            dice: RefCell::new(Dice::seeded(fastrand::u64(..))),
+            places: Arc::new(Semaphore::new(limits.connections)),
+            gateway_certificates: GatewayCertificates::default(),
+            reporter: Reporter::new(&shared.handles.sinks),
+            own: OwnCache::default(),
+            random: RefCell::default(),
+            shared,
+        }
+    }
+
+    fn open(self: &Rc<Self>, doors: Doors) -> io::Result<()> {
+        for (door, listener) in doors {
+            let listener = TcpListener::from_std(listener)?;
+            spawn_local(listen::serve(Rc::clone(self), listener, door));
+        }
+        if self.settings().gateway.is_some() {
+            spawn_local(gateway_listeners::follow(Rc::clone(self)));
+        }
+        spawn_local(super::pool::sweep(Rc::clone(self)));
+        Ok(())
+    }
+
+    /// The configuration now. A request takes it once.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.handles.snapshot.load_full()
+    }
+
+    pub(crate) fn handles(&self) -> &Handles {
+        &self.shared.handles
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.settings.limits
+    }
+
+    pub(crate) fn drain(&self) -> &Drain {
+        &self.shared.drain
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) fn gateway_certificates(&self) -> &GatewayCertificates {
+        &self.gateway_certificates
+    }
+
+    /// Where records of this worker go.
+    pub(crate) fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
+    pub(crate) fn opened(&self) -> &Opened {
+        &self.shared.opened
+    }
+
+    /// Rolls dice; `with` must not wait.
+    pub(crate) fn dice<T>(&self, with: impl FnOnce(&mut Dice) -> T) -> T {
+        with(&mut self.dice.borrow_mut())
+    }
+
+    /// Randomness for names: of traces and spans.
+    pub(crate) fn random<T>(&self, with: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        with(&mut self.random.borrow_mut())
+    }
+
+    /// What the proxy itself is, as records carry it.
+    pub(crate) fn own(&self) -> Option<Rc<OwnFacts>> {
+        self.own.of(&self.snapshot())
+    }
+
+    /// Room for this worker's downstream connections.
+    pub(crate) fn places(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.places)
+    }
+
+    /// Tells when the snapshot has been replaced.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// The ports that the configuration wants open on a gateway.
+    pub(crate) fn listener_ports(&self) -> BTreeSet<u16> {
+        let snapshot = self.snapshot();
+        snapshot
+            .own()
+            .map(|own| own.model().listeners.iter().map(|listener| listener.port).collect())
+            .unwrap_or_default()
+    }
+}
