@@ -71,6 +71,7 @@ fn head(line: &str, fields: &[(&str, &str)]) -> RequestHead {
         query,
         version: Version::Http11,
         headers,
+        upgrade: None,
     }
 }
 

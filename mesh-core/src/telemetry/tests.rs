@@ -25,6 +25,7 @@ fn head() -> RequestHead {
         query: Some(Bytes::from_static(b"a=1")),
         version: Version::Http11,
         headers,
+        upgrade: None,
     }
 }
 
