@@ -248,6 +248,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<Io> {
     /// Reads the rest of a request body that nobody wants; `false` when the connection has to close instead. What is
     /// left of it must never be taken for a request (SM-14).
     async fn drain(&self) -> bool {
+        if self.shared.borrow().decoder.is_done() {
+            return !self.shared.borrow().broken;
+        }
         let drain = async {
             let mut body = Incoming::body(&self.shared);
             let mut left = self.limits.drain_size;

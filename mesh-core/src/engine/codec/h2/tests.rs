@@ -226,6 +226,23 @@ async fn a_closed_connection_takes_nothing() {
 }
 
 #[tokio::test]
+async fn the_upstreams_limit_of_streams_is_known() {
+    LocalSet::new()
+        .run_until(async {
+            let (io, upstream) = duplex(1 << 16);
+            let limits = Limits { concurrent_streams: 1, ..Limits::default() };
+            let handler = async |_, _| (ResponseHead::new(200), Body::full("a"));
+            spawn_local(serve_h2(upstream, Scheme::Http, limits, pending(), handler));
+            let client = connect(io, Limits::default()).await.unwrap();
+            let (_, body) = client.send(&request("GET", "/"), Body::empty()).await.unwrap();
+            assert!(client.max_streams() == 1 && !client.is_ready());
+            read(body).await.unwrap();
+            assert!(client.is_ready());
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn shutdown_lets_streams_under_way_finish() {
     LocalSet::new()
         .run_until(async {

@@ -249,24 +249,18 @@ async fn head_and_first_bytes_leave_in_one_write() {
     head.query = Some("b=c".into());
     head.headers.append("X-Name", "value");
     head.headers.append("te", "trailers");
-    let io = tokio_test_writes::Recorder::default();
+    let io = recorder::Recorder::default();
     let writes = io.writes.clone();
-    let send = ClientConnection::new(io, Limits::default());
-    let mut send = Box::pin(async move { send.into_sent(&head).await });
-    let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(send.as_mut().poll(cx).is_pending())).await;
-    assert!(polled);
+    let mut connection = ClientConnection::new(io, Limits::default());
+    let mut send = std::pin::pin!(connection.send(&head, Body::full("hello"), ignore));
+    let waits = std::future::poll_fn(|cx| std::task::Poll::Ready(send.as_mut().poll(cx).is_pending())).await;
+    assert!(waits);
     let expected = "POST /a?b=c HTTP/1.1\r\nhost: x\r\nX-Name: value\r\nte: trailers\r\ncontent-length: 5\r\n\
                     connection: te\r\n\r\nhello";
     assert_eq!(*writes.borrow(), [expected]);
 }
 
-impl<Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static> ClientConnection<Io> {
-    async fn into_sent(mut self, head: &RequestHead) {
-        let _ = self.send(head, Body::full("hello"), ignore).await;
-    }
-}
-
-mod tokio_test_writes {
+mod recorder {
     //! A stream that records each write and never answers.
 
     use std::cell::RefCell;
