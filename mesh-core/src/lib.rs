@@ -8,15 +8,33 @@
 //! data plane), `subscribe` (the control plane's client), `daemon` (what a long-running binary needs), `testing`.
 //!
 //! A layer may name only layers below it:
-//! `engine | subscribe | daemon` → `tls | wire | telemetry` → `decide` → `snapshot` → `balance | guard` → `model` →
+//! `proxy` → `engine | subscribe | daemon` → `tls | wire | telemetry` → `decide` → `snapshot` → `balance | guard` → `model` →
 //! `message, identity, failure, name`.
 
 #![warn(missing_docs)]
 
+pub mod balance;
+pub mod canonical;
+#[cfg(feature = "daemon")]
+pub mod daemon;
+pub mod decide;
+pub mod dice;
 #[cfg(feature = "engine")]
 pub mod engine;
 pub mod failure;
+pub mod guard;
 pub mod identity;
 pub mod message;
 pub mod model;
 pub mod name;
+pub mod snapshot;
+#[cfg(feature = "subscribe")]
+pub mod subscribe;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(feature = "wire")]
+pub mod wire;

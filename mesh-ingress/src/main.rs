@@ -1,1 +1,24 @@
-fn main() {}
+//! The ingress gateway: the mesh's way in, the same engine as the sidecar with listeners of its own.
+
+use clap::Parser;
+use mesh_core::engine::Settings;
+use mesh_core::model::Role;
+use mesh_core::proxy::{self, Flags};
+
+/// The ingress gateway of the mesh
+#[derive(Debug, Parser)]
+#[command(name = "mesh-ingress", version)]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+    /// Listening sockets opened by the parent process
+    #[arg(long, env = "MESH_LISTEN_FDS", default_value = "", value_name = "PORT=FD,…")]
+    listen_fds: String,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let inherited = proxy::inherited_listeners(&arguments.listen_fds)?;
+    let settings = Settings { workers: arguments.flags.workers(), ..Settings::gateway(inherited) };
+    proxy::run(Role::Ingress, &arguments.flags, settings, |_, _| std::future::pending())
+}

@@ -20,6 +20,11 @@ impl Millis {
         Self(seconds.saturating_mul(1000))
     }
 
+    /// The number of milliseconds.
+    pub const fn milliseconds(self) -> u64 {
+        self.0 as u64
+    }
+
     /// As the standard type.
     pub const fn duration(self) -> Duration {
         Duration::from_millis(self.0 as u64)

@@ -1,0 +1,84 @@
+//! One endpoint, and what is known about it from one configuration to the next.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::guard::Health;
+use crate::model::{self, EndpointAddress};
+
+/// What makes an endpoint the same one in a new configuration: a pod's address may be given to another pod.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EndpointKey {
+    /// Where it listens.
+    pub address: EndpointAddress,
+    /// The pod's UID; empty for what is not a pod.
+    pub pod: Arc<str>,
+}
+
+impl EndpointKey {
+    /// The key of an endpoint.
+    pub fn of(endpoint: &model::Endpoint) -> Self {
+        Self { address: endpoint.address.clone(), pod: endpoint.workload.uid.as_str().into() }
+    }
+}
+
+/// What is learnt about an endpoint by using it; carried over to new configurations.
+#[derive(Debug)]
+pub struct EndpointState {
+    key: EndpointKey,
+    active: AtomicU32,
+    health: Health,
+}
+
+impl EndpointState {
+    pub(super) fn new(key: EndpointKey) -> Self {
+        Self { key, active: AtomicU32::new(0), health: Health::default() }
+    }
+
+    /// Requests under way at this endpoint.
+    pub fn active(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// Its health.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+}
+
+/// One place that serves a cluster.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// As configured.
+    pub model: model::Endpoint,
+    /// What has been learnt by using it.
+    pub state: Arc<EndpointState>,
+}
+
+impl Endpoint {
+    /// Its key, also for pools.
+    pub fn key(&self) -> &EndpointKey {
+        &self.state.key
+    }
+
+    /// Counts a request as active until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> ActiveRequest {
+        self.state.active.fetch_add(1, Ordering::Relaxed);
+        ActiveRequest(Arc::clone(&self.state))
+    }
+
+    /// Its share; an endpoint without one counts as one.
+    pub(super) fn weight(&self) -> u32 {
+        self.model.weight.0.max(1)
+    }
+}
+
+/// A request that counts as active at its endpoint until this is dropped.
+#[derive(Debug)]
+pub struct ActiveRequest(Arc<EndpointState>);
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,63 @@
+//! The settings that every proxy takes, from flags or from the environment a pod gives it.
+
+use std::path::PathBuf;
+
+use crate::model::Role;
+use crate::subscribe;
+
+/// Settings of a proxy. Each may be a flag or the environment variable that its help names.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Flags {
+    /// The control plane's address
+    #[arg(long, env = "MESH_CONTROL", value_name = "URL")]
+    control: String,
+    /// PEM file with the trust anchors of the control plane's certificate
+    #[arg(long, env = "MESH_CONTROL_ROOT", value_name = "FILE")]
+    control_root: PathBuf,
+    /// File with the service-account token; it may be rotated
+    #[arg(long, env = "MESH_TOKEN_FILE", value_name = "FILE")]
+    token_file: PathBuf,
+    /// Memory-backed folder for what outlives a restart of the proxy
+    #[arg(long, env = "MESH_STATE_DIR", value_name = "FOLDER")]
+    state_dir: Option<PathBuf>,
+    /// Worker threads
+    #[arg(long, env = "MESH_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// The pod's name
+    #[arg(long, env = "POD_NAME")]
+    pod: String,
+    /// The pod's namespace
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: String,
+    /// The pod's UID
+    #[arg(long, env = "POD_UID")]
+    pod_uid: String,
+    /// The pod's address
+    #[arg(long, env = "POD_IP")]
+    address: std::net::IpAddr,
+    /// The pod's service account
+    #[arg(long, env = "SERVICE_ACCOUNT", default_value = "default")]
+    service_account: String,
+}
+
+impl Flags {
+    /// Worker threads.
+    pub fn workers(&self) -> usize {
+        usize::from(self.workers)
+    }
+
+    pub(super) fn subscription(&self, role: Role) -> subscribe::Settings {
+        subscribe::Settings {
+            control: self.control.clone(),
+            anchors_file: self.control_root.clone(),
+            token_file: self.token_file.clone(),
+            state: self.state_dir.clone(),
+            role,
+            pod: self.pod.clone(),
+            namespace: self.namespace.clone(),
+            pod_uid: self.pod_uid.clone(),
+            service_account: self.service_account.clone(),
+            address: self.address.to_string(),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What operators read, checked as they read it.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use fastrand::Rng;
+
+use super::record::{LoggedRequest, ServiceLabels};
+use super::*;
+use crate::failure::Failure;
+use crate::message::{Headers, Method, RequestHead, Scheme, Version};
+use crate::model::Workload;
+use crate::name::Host;
+
+fn head() -> RequestHead {
+    let mut headers = Headers::default();
+    headers.append("User-Agent", "curl/8\"\n");
+    headers.append("x-request-id", "id-1");
+    RequestHead {
+        method: Method::GET,
+        scheme: Scheme::Http,
+        host: Host::parse("reviews").unwrap(),
+        authority: Bytes::from_static(b"reviews:9080"),
+        path: Bytes::from_static(b"/reviews/0"),
+        query: Some(Bytes::from_static(b"a=1")),
+        version: Version::Http11,
+        upgrade: None,
+        headers,
+    }
+}
+
+fn record() -> Record {
+    let workload = |app: &str| {
+        let workload = format!("{app}-v1");
+        Arc::new(Workload { app: app.into(), workload, namespace: "default".into(), ..Workload::default() })
+    };
+    let service = ServiceLabels {
+        host: "reviews.default.svc.cluster.local".into(),
+        name: "reviews".into(),
+        namespace: "default".into(),
+    };
+    Record {
+        started: Some(UNIX_EPOCH + Duration::from_millis(1_795_392_728_123)),
+        duration: Duration::from_micros(1_500),
+        request: Some(LoggedRequest::of(&head())),
+        status: 200,
+        sent: 379,
+        source: Some(workload("productpage")),
+        destination: Some(workload("reviews")),
+        service: Some(Arc::new(service)),
+        cluster: Some("outbound|9080|v1|reviews.default.svc.cluster.local".into()),
+        upstream: Some("10.244.0.5:9080".parse().unwrap()),
+        ..Record::default()
+    }
+}
+
+#[test]
+fn the_text_log_is_istios_and_cannot_be_forged() {
+    let line = access_log::line(&AccessLogFormat::Text(None), &record());
+    assert_eq!(
+        line,
+        "[2026-11-23T00:12:08.123Z] \"GET /reviews/0?a=1 HTTP/1.1\" 200 - via_upstream - \"-\" 0 379 1 - \"-\" \
+         \"curl/8\\\"\\x0a\" \"id-1\" \"reviews:9080\" \"10.244.0.5:9080\" \
+         outbound|9080|v1|reviews.default.svc.cluster.local - - - - -\n"
+    );
+}
+
+/// S23: time, method, path, code, latency, sizes, trace, source and destination.
+#[test]
+fn the_json_log_holds_the_whole_observability_record() {
+    let line = access_log::line(&AccessLogFormat::Json, &record());
+    let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(object["source"], "productpage.default.svc");
+    assert_eq!(object["destination"], "reviews.default.svc");
+    assert_eq!(object["user_agent"], "curl/8\"\n");
+    for key in [
+        "start_time",
+        "method",
+        "path",
+        "response_code",
+        "duration",
+        "bytes_received",
+        "bytes_sent",
+        "trace_id",
+    ] {
+        assert!(!object[key].is_null(), "{key}");
+    }
+}
+
+#[test]
+fn workers_add_up_in_one_scrape() {
+    let sinks = Sinks::default();
+    let (one, two) = (Reporter::new(&sinks), Reporter::new(&sinks));
+    one.close(&record());
+    two.close(&record());
+    two.close(&Record { status: 503, failure: Some(Failure::NoHealthyUpstream), ..record() });
+    let text = sinks.metrics.expose().unwrap();
+    let count = |code: &str| {
+        text.lines()
+            .find(|line| {
+                line.starts_with("istio_requests_total{")
+                    && line.contains(&format!("response_code=\"{code}\""))
+            })
+            .and_then(|line| line.rsplit(' ').next())
+            .map(str::to_owned)
+    };
+    assert_eq!(count("200").as_deref(), Some("2"), "{text}");
+    assert_eq!(count("503").as_deref(), Some("1"), "{text}");
+    assert!(text.contains("response_flags=\"UH\""), "{text}");
+    assert!(text.contains("destination_service=\"reviews.default.svc.cluster.local\""), "{text}");
+    let bucket = "istio_request_duration_milliseconds_bucket{le=\"1.0\"";
+    assert!(text.lines().any(|line| line.starts_with(bucket) || line.contains("le=\"5.0\"")), "{text}");
+}
+
+#[test]
+fn inventing_labels_does_not_fill_the_memory() {
+    let sinks = Sinks::default();
+    let reporter = Reporter::new(&sinks);
+    for port in 0..10_050_u32 {
+        let service = ServiceLabels { host: port.to_string(), ..ServiceLabels::default() };
+        reporter.close(&Record { service: Some(Arc::new(service)), ..record() });
+    }
+    assert_eq!(sinks.metrics.request_series(), 10_001);
+}
+
+#[test]
+fn a_trace_goes_on_in_the_format_it_came_in() {
+    let mut rng = Rng::with_seed(7);
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let mut w3c = Headers::default();
+    w3c.append("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    let context = TraceContext::join(&w3c, &mut rng, |_| false);
+    assert!(context.sampled && context.parent_id == 0x00f0_67aa_0ba9_02b7);
+    let mut sent = Headers::default();
+    context.inject(&mut sent);
+    assert_eq!(sent.get_str("traceparent"), Some(format!("00-{trace}-{:016x}-01", context.span_id).as_str()));
+    assert!(!sent.contains("x-b3-traceid"));
+
+    let mut b3 = Headers::default();
+    b3.append("X-B3-TraceId", "a3ce929d0e0e4736");
+    b3.append("X-B3-SpanId", "00f067aa0ba902b7");
+    b3.append("X-B3-Sampled", "0");
+    let context = TraceContext::join(&b3, &mut rng, |_| true);
+    assert!(!context.sampled && context.trace_id == 0xa3ce_929d_0e0e_4736);
+
+    let fresh = TraceContext::join(&Headers::default(), &mut rng, |_| true);
+    assert!(fresh.is_begun() && fresh.parent_id == 0 && fresh.sampled);
+}
+
+#[test]
+fn a_malformed_trace_begins_a_new_one() {
+    let mut rng = Rng::with_seed(7);
+    for value in [
+        "",
+        "00-0-0-01",
+        "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        "ff-x",
+        "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ] {
+        let mut headers = Headers::default();
+        headers.append("traceparent", value.to_owned());
+        assert_eq!(TraceContext::join(&headers, &mut rng, |_| false).parent_id, 0, "{value}");
+    }
+}

@@ -1,0 +1,177 @@
+//! The proxy's own identity and trust, hot-swapped.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use rustls::client::Resumption;
+use rustls::server::NoServerSessionStorage;
+use rustls::version::TLS13;
+use rustls::{ClientConfig, ServerConfig};
+use rustls_pki_types::CertificateDer;
+
+use super::facts::identity;
+use super::verify::MeshVerifier;
+use super::{PeerFacts, TlsError, alpn, certificates, peer_facts, private_key, provider};
+use crate::identity::SpiffeId;
+
+/// What a client connection will carry: decides the ALPN it offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MeshAlpn {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Anything else.
+    Tcp,
+}
+
+/// A proxy's certificate, key and trust anchors, and the configurations made of them.
+///
+/// Replaced as a whole: a connection sees one certificate with the anchors of the same moment.
+#[derive(Default)]
+pub struct MeshTls {
+    current: ArcSwapOption<Material>,
+}
+
+struct Material {
+    identity: SpiffeId,
+    trust_domains: Vec<String>,
+    anchors_pem: String,
+    server: Arc<ServerConfig>,
+    /// By [`MeshAlpn`], in the order of its variants.
+    clients: [Arc<ClientConfig>; 3],
+}
+
+impl MeshTls {
+    /// Takes a new certificate chain, key and trust anchors (all PEM) into use. What was held stays when they are not
+    /// usable. Returns the identity.
+    ///
+    /// # Errors
+    /// When a part is missing or broken, when certificate and key do not fit, or the leaf has no identity.
+    pub fn install(
+        &self,
+        chain_pem: &str,
+        key_pem: &str,
+        anchors_pem: &str,
+        trust_domain_aliases: &[String],
+    ) -> Result<SpiffeId, TlsError> {
+        let chain = certificates(chain_pem)?;
+        let identity = identity(&chain[0])?;
+        let mut trust_domains = vec![identity.trust_domain().to_owned()];
+        trust_domains.extend_from_slice(trust_domain_aliases);
+        let verifier = Arc::new(MeshVerifier {
+            anchors: anchors(anchors_pem)?,
+            trust_domains: trust_domains.clone(),
+            provider: provider(),
+        });
+        let server = server(&verifier, &chain, key_pem)?;
+        let client = |protocol: &'static [u8]| client(&verifier, &chain, key_pem, protocol);
+        let clients = [client(alpn::HTTP1)?, client(alpn::HTTP2)?, client(alpn::TCP)?];
+        let material = Material {
+            identity: identity.clone(),
+            trust_domains,
+            anchors_pem: anchors_pem.to_owned(),
+            server,
+            clients,
+        };
+        self.current.store(Some(Arc::new(material)));
+        Ok(identity)
+    }
+
+    /// Configuration for accepting mesh peers: a client certificate is demanded.
+    ///
+    /// # Errors
+    /// [`TlsError::NotReady`] before the first [`MeshTls::install`].
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        self.current.load().as_ref().map(|material| Arc::clone(&material.server)).ok_or(TlsError::NotReady)
+    }
+
+    /// Configuration for dialling mesh peers. It accepts every identity of the mesh: the caller narrows it with
+    /// [`expect_identity`] before the first byte.
+    ///
+    /// # Errors
+    /// [`TlsError::NotReady`] before the first [`MeshTls::install`].
+    pub fn client_config(&self, alpn: MeshAlpn) -> Result<Arc<ClientConfig>, TlsError> {
+        self.current
+            .load()
+            .as_ref()
+            .map(|material| Arc::clone(&material.clients[alpn as usize]))
+            .ok_or(TlsError::NotReady)
+    }
+
+    /// Our own identity, once there is one.
+    pub fn identity(&self) -> Option<SpiffeId> {
+        self.current.load().as_ref().map(|material| material.identity.clone())
+    }
+
+    /// The trust anchors in use, PEM.
+    pub fn trust_anchors(&self) -> Option<String> {
+        self.current.load().as_ref().map(|material| material.anchors_pem.clone())
+    }
+
+    /// Our own trust domain and its aliases.
+    pub fn trust_domains(&self) -> Vec<String> {
+        self.current.load().as_ref().map(|material| material.trust_domains.clone()).unwrap_or_default()
+    }
+}
+
+/// Who the peer of a finished handshake is, if it may serve `expected`. Without an expectation any identity of the mesh
+/// may.
+///
+/// # Errors
+/// [`TlsError::WrongPeer`], or when the chain carries no identity.
+pub fn expect_identity(
+    chain: &[CertificateDer<'_>],
+    expected: Option<&SpiffeId>,
+) -> Result<PeerFacts, TlsError> {
+    let facts = peer_facts(chain)?;
+    match expected {
+        Some(expected) if *expected != facts.identity => {
+            Err(TlsError::WrongPeer { found: facts.identity.to_string(), expected: expected.to_string() })
+        }
+        _ => Ok(facts),
+    }
+}
+
+fn anchors(pem: &str) -> Result<Vec<rustls_pki_types::TrustAnchor<'static>>, TlsError> {
+    certificates(pem)?
+        .iter()
+        .map(|certificate| webpki::anchor_from_trusted_cert(certificate).map(|anchor| anchor.to_owned()))
+        .collect::<Result<_, _>>()
+        .map_err(TlsError::Anchor)
+}
+
+fn server(
+    verifier: &Arc<MeshVerifier>,
+    chain: &[CertificateDer<'static>],
+    key_pem: &str,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(TlsError::Pair)?
+        .with_client_cert_verifier(Arc::<MeshVerifier>::clone(verifier))
+        .with_single_cert(chain.to_vec(), private_key(key_pem)?)
+        .map_err(TlsError::Pair)?;
+    config.alpn_protocols = [alpn::HTTP2, alpn::HTTP1, alpn::TCP].map(<[u8]>::to_vec).to_vec();
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+fn client(
+    verifier: &Arc<MeshVerifier>,
+    chain: &[CertificateDer<'static>],
+    key_pem: &str,
+    protocol: &[u8],
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(TlsError::Pair)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::<MeshVerifier>::clone(verifier))
+        .with_client_auth_cert(chain.to_vec(), private_key(key_pem)?)
+        .map_err(TlsError::Pair)?;
+    config.alpn_protocols = vec![protocol.to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
