@@ -69,6 +69,7 @@ fn a_plan_is_all_that_is_allocated() {
         path: "/reviews/0".into(),
         query: None,
         version: Version::Http11,
+        upgrade: None,
         headers,
     };
     let local = "10.96.0.7:9080".parse().unwrap();
