@@ -50,8 +50,8 @@ pub fn read<T: DeserializeOwned>(value: &Value, root: &str) -> Result<Read<T>, F
 #[derive(Clone, Copy)]
 enum Path<'p> {
     Root(&'p str),
-    Field(&'p Path<'p>, &'p str),
-    Index(&'p Path<'p>, usize),
+    Field(&'p Self, &'p str),
+    Index(&'p Self, usize),
 }
 
 impl fmt::Display for Path<'_> {

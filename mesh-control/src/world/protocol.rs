@@ -18,7 +18,8 @@ pub fn service_protocol(port: &ServicePort) -> Option<Protocol> {
         Some(declared) => from_name(declared),
         None => from_prefix(&port.name),
     };
-    Some(declared.unwrap_or(if SERVER_FIRST.contains(&port.port) { Protocol::Tcp } else { Protocol::Detect }))
+    let undeclared = if SERVER_FIRST.contains(&port.port) { Protocol::Tcp } else { Protocol::Detect };
+    Some(declared.unwrap_or(undeclared))
 }
 
 /// The protocol of a port of a ServiceEntry, Gateway or Sidecar: `protocol`, which is required there, else its name.
