@@ -89,6 +89,29 @@ fn every_requirement_has_one_row_and_names_only_tests_that_exist() {
     }
 }
 
+#[test]
+fn links_lead_to_files_of_the_repository() {
+    let root = repository();
+    for page in
+        ["README.md", "CHANGELOG.md", "docs", "docs/adr"].iter().flat_map(|place| markdown(&root.join(place)))
+    {
+        let text = fs::read_to_string(&page).expect("the page was just found");
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://") && !link.starts_with('#')) {
+            let file = link.split('#').next().unwrap_or(link);
+            let target = page.parent().expect("a page is in a folder").join(file);
+            assert!(target.exists(), "{}: {link} leads nowhere", page.display());
+        }
+    }
+}
+
+/// A page, or the pages of a folder.
+fn markdown(place: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(place) else { return vec![place.to_owned()] };
+    let pages = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    pages.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
 /// The text of every Rust file of the workspace's packages.
 fn sources(repository: &Path) -> String {
     let entries = fs::read_dir(repository).expect("the repository can be read");
