@@ -2,6 +2,7 @@
 //!
 //! `UPDATE=1 cargo test -p mesh-core --test docs` rewrites the table of failures, all but what is written by hand.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -87,6 +88,32 @@ fn every_requirement_has_one_row_and_names_only_tests_that_exist() {
             assert!(sources.contains(&format!("fn {test}(")), "{}: there is no test {test}", row[0]);
         }
     }
+}
+
+/// Comments name attacks as `SM-04` and rules as "semantics.md 14".
+#[test]
+fn what_comments_refer_to_is_in_the_documentation() {
+    let pages = document("attacks.md") + &document("security.md");
+    let explained: BTreeSet<&str> = references(&pages).collect();
+    let sources = sources(&repository());
+    let missing: BTreeSet<&str> = references(&sources).filter(|id| !explained.contains(id)).collect();
+    assert!(missing.is_empty(), "no page of docs/ explains {missing:?}");
+
+    let semantics = document("semantics.md");
+    for rest in sources.split("semantics.md ").skip(1) {
+        let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let explained = number.is_empty() || semantics.contains(&format!("\n{number}. "));
+        assert!(explained, "docs/semantics.md has no item {number}");
+    }
+}
+
+fn references(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    words.filter(|word| {
+        let (family, number) = word.split_once('-').unwrap_or_default();
+        let attack = ["SM", "HB", "H2", "HD", "DS", "UP", "SV", "PN"].contains(&family);
+        attack && number.len() == 2 && number.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 #[test]
