@@ -7,6 +7,7 @@ pub(crate) mod get;
 pub(crate) mod grpc;
 pub(crate) mod load;
 mod request;
+pub(crate) mod sniff;
 mod tally;
 pub(crate) mod tcp;
 pub(crate) mod websocket;

@@ -42,6 +42,8 @@ enum Command {
     Grpc(client::grpc::Arguments),
     /// Send messages over a WebSocket and print each reply.
     Ws(client::websocket::Arguments),
+    /// Look for a text in what passes on the network of this pod.
+    Sniff(client::sniff::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -68,5 +70,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Tcp(tcp)) => client::tcp::run(tcp).await,
         Some(Command::Grpc(grpc)) => client::grpc::run(grpc).await,
         Some(Command::Ws(websocket)) => client::websocket::run(websocket).await,
+        Some(Command::Sniff(sniff)) => client::sniff::run(&sniff),
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Arguments {
 enum Output {
     Text,
     Json,
+    /// The status of each answer as it comes, then the JSON.
+    Lines,
 }
 
 #[derive(Serialize)]
@@ -57,7 +59,7 @@ struct Summary {
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let summary = send_all(&arguments).await?;
     match arguments.output {
-        Output::Json => print_json(&summary)?,
+        Output::Json | Output::Lines => print_json(&summary)?,
         Output::Text => print_text(&summary),
     }
     let unanswered = summary.tally.sent - summary.tally.statuses.values().sum::<u64>();
@@ -81,6 +83,9 @@ async fn send_all(arguments: &Arguments) -> anyhow::Result<Summary> {
     let mut summary = Summary { tally: Tally::default(), answers: VecDeque::new() };
     while let Some(answer) = answers.next().await {
         summary.tally.add(&answer, &arguments.count_by);
+        if arguments.output == Output::Lines {
+            print_line(&answer.status.to_string());
+        }
         if summary.answers.len() == KEPT {
             summary.answers.pop_front();
         }

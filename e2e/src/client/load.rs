@@ -14,9 +14,9 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
 use super::connect::{HttpClient, HttpOptions, http_client};
-use super::print_json;
 use super::request::{Answer, RequestOptions};
 use super::tally::{COUNT_BY, Tally, key};
+use super::{print_json, print_line};
 use crate::units::parse_duration;
 
 /// Width of one window of the timeline.
@@ -64,10 +64,11 @@ struct Latency {
     max: f64,
 }
 
-/// Sends at the given rate and prints the report.
+/// Sends at the given rate; prints `started`, and in the end the report.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     anyhow::ensure!(arguments.rate > 0.0, "--rate must be above 0");
     let client = http_client(&arguments.http)?;
+    print_line("started");
     let load = Load {
         start: Instant::now(),
         next: AtomicU64::new(0),

@@ -1,0 +1,51 @@
+//! Certificates that tests hand to gateways and applications, each with a CA of its own.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+/// The certificate of this name; made when first asked for.
+pub(crate) fn certificate(name: &str, hosts: &[&str]) -> Arc<Certificate> {
+    static MADE: Mutex<BTreeMap<String, Arc<Certificate>>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.entry(name.to_owned()).or_insert_with(|| Arc::new(Certificate::for_hosts(hosts))).clone()
+}
+
+/// A server certificate and the CA that vouches for it, in PEM.
+pub(crate) struct Certificate {
+    pub(crate) authority: String,
+    chain: String,
+    key: String,
+}
+
+impl Certificate {
+    /// Makes a fresh one for these hosts.
+    pub(crate) fn for_hosts(hosts: &[&str]) -> Self {
+        let mut authority = CertificateParams::new(Vec::new()).expect("no names");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(authority, new_key()).expect("a plain CA");
+        let names: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let key = new_key();
+        let leaf = CertificateParams::new(names)
+            .expect("host names")
+            .signed_by(&key, &issuer)
+            .expect("a plain leaf");
+        Self { authority: issuer.pem(), chain: leaf.pem(), key: key.serialize_pem() }
+    }
+
+    /// A Secret of type `kubernetes.io/tls`.
+    pub(crate) fn secret(&self, name: &str, namespace: &str) -> String {
+        let [chain, key] = [&self.chain, &self.key].map(|pem| BASE64_STANDARD.encode(pem));
+        format!(
+            "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata:\n  name: {name}\n  namespace: {namespace}\n\
+             data:\n  tls.crt: {chain}\n  tls.key: {key}\n"
+        )
+    }
+}
+
+fn new_key() -> KeyPair {
+    KeyPair::generate().expect("the machine has randomness")
+}

@@ -1,0 +1,37 @@
+//! References to manifests: `mesh/workloads.yaml` is a file of `e2e/fixtures`, `documents/11….yaml#Gateway` the objects
+//! of one kind in it, `examples/bookinfo/gateway.yaml` a file of `deploy/examples`, and `secret/NAME/HOST,HOST` a Secret
+//! with a certificate for these hosts, the same one each time.
+
+use std::path::{Path, PathBuf};
+
+use crate::certificates::certificate;
+
+/// The text of a reference.
+pub(crate) fn manifest(reference: &str) -> String {
+    if let Some((name, hosts)) = reference.strip_prefix("secret/").and_then(|rest| rest.split_once('/')) {
+        return certificate(name, &hosts.split(',').collect::<Vec<_>>()).secret(name, "default");
+    }
+    let (path, kind) = reference.split_once('#').map_or((reference, None), |(path, kind)| (path, Some(kind)));
+    let file = locate(path);
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let Some(kind) = kind else { return text };
+    let chosen: Vec<_> = documents(&text).filter(|document| is_kind(document, kind)).collect();
+    assert!(!chosen.is_empty(), "{reference}: no such object");
+    chosen.join("\n---\n")
+}
+
+fn locate(path: &str) -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    match path.strip_prefix("examples/") {
+        Some(example) => package.join("../deploy/examples").join(example),
+        None => package.join("fixtures").join(path),
+    }
+}
+
+fn documents(text: &str) -> impl Iterator<Item = &str> {
+    text.split("\n---\n").filter(|document| !document.trim().is_empty())
+}
+
+fn is_kind(document: &str, kind: &str) -> bool {
+    document.lines().any(|line| line.strip_prefix("kind:").is_some_and(|found| found.trim() == kind))
+}

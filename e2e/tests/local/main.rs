@@ -1,0 +1,54 @@
+//! Scenarios on one machine: the real binaries, started with `mesh up` and driven through the command line, as a user
+//! would. Each row of the requirements is shown by a scenario, and each scenario is run twice: with its key resource,
+//! when it must pass, and without it, when it must fail.
+//!
+//! A test starts one mesh and runs several scenarios on it, because a start costs seconds. Where namespaces cannot
+//! be had, tests are skipped with a loud notice, unless `MESH_REQUIRE` names `netns`.
+
+mod answers;
+mod binaries;
+mod calls;
+mod certificates;
+mod change;
+mod failover;
+mod fixture;
+mod footprint;
+mod gateway;
+mod ingress;
+mod mesh;
+mod observe;
+mod process;
+mod reviews;
+mod scenario;
+mod secure;
+mod trust;
+mod wait;
+
+use mesh::Mesh;
+
+/// Rows Y1-Y4, Y12, Y13, S01, S04, S05, S07, S20, S30, S35, S36.
+#[test]
+fn ingress_gateway() {
+    let Some(mesh) = Mesh::up(&["ingress/workloads.yaml", "ingress/order-subsets.yaml"]) else { return };
+    scenario::run(&mesh, &[ingress::SCENARIOS, secure::SCENARIOS, gateway::SCENARIOS]);
+}
+
+/// Rows Y5, S27.
+#[test]
+fn bookinfo() {
+    let services = ["details", "ratings", "reviews", "productpage"];
+    let files = services.map(|name| format!("examples/bookinfo/{name}.yaml"));
+    let mut manifests: Vec<_> = files.iter().map(String::as_str).collect();
+    manifests.push("examples/bookinfo/gateway.yaml#Gateway");
+    let Some(mesh) = Mesh::up(&manifests) else { return };
+    scenario::run(&mesh, &[reviews::SCENARIOS]);
+}
+
+/// Rows Y10, S15 (routing and timeouts), S16, S18, S21-S23, S25, S34.
+#[test]
+fn service_to_service() {
+    let Some(mesh) = Mesh::up(&["mesh/workloads.yaml"]) else { return };
+    let scenarios =
+        [calls::SCENARIOS, trust::SCENARIOS, observe::SCENARIOS, change::SCENARIOS, failover::SCENARIOS];
+    scenario::run(&mesh, &scenarios);
+}

@@ -1,0 +1,281 @@
+//! One running mesh, driven as a user would: through `mesh` and the addresses it prints.
+//!
+//! What a scenario observes is returned; a broken harness (a command that cannot run, output that cannot be read)
+//! panics, so that it can never be taken for the failure that a scenario without its key resource must show.
+
+use std::cell::Cell;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use crate::answers::Summary;
+use crate::binaries::binary;
+use crate::fixture::manifest;
+use crate::footprint::{Footprint, descendants, find};
+use crate::process::{Output, Running, run};
+use crate::wait::within;
+
+const START_DEADLINE: Duration = Duration::from_secs(180);
+const COMMAND_DEADLINE: Duration = Duration::from_secs(120);
+const END_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a change may take to show where it should.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same where it must not show: each such scenario waits for it in full.
+const SHORT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Two cores carry one mesh at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A running mesh; it ends when dropped, and must then have left nothing.
+pub(crate) struct Mesh {
+    name: String,
+    process: Running,
+    http: String,
+    https: String,
+    before: Footprint,
+    patience: Cell<Duration>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Mesh {
+    /// Starts a mesh from manifests; none if this machine cannot have one and need not.
+    pub(crate) fn up(manifests: &[&str]) -> Option<Self> {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = unique_name();
+        let before = Footprint::take(&name);
+        let files: Vec<_> = manifests.iter().map(|reference| to_file(&manifest(reference))).collect();
+        let mut command = Command::new(binary("mesh"));
+        command.args(["up", "--name", &name, "--http-port", "0", "--https-port", "0", "--output", "json"]);
+        command.env("PATH", path_with_binaries());
+        for file in &files {
+            command.arg("-f").arg(file.path());
+        }
+        let mut process = Running::start(&mut command);
+        match ready_line(&mut process) {
+            Ok(line) => {
+                let (http, https) =
+                    addresses(&line).unwrap_or_else(|| panic!("no ingress addresses in {line}"));
+                let patience = Cell::new(PATIENCE);
+                Some(Self { name, process, http, https, before, patience, _turn: turn })
+            }
+            Err(error) => {
+                process.terminate();
+                let output = process.finish(END_DEADLINE).expect("it was ended");
+                skip_or_panic(&output, &error);
+                None
+            }
+        }
+    }
+
+    /// Adds or changes objects and waits until the proxies concerned have them.
+    pub(crate) fn apply_text(&self, yaml: &str) {
+        let file = to_file(yaml);
+        self.expect(&["apply", "--wait", "-f", &file.path().to_string_lossy()]);
+    }
+
+    /// Removes objects.
+    pub(crate) fn delete_text(&self, yaml: &str) {
+        let file = to_file(yaml);
+        self.expect(&["delete", "-f", &file.path().to_string_lossy()]);
+    }
+
+    /// The output of `mesh status`.
+    pub(crate) fn status(&self) -> Value {
+        // Its exit code says whether all is well; here the text matters.
+        let output = run(&mut self.command(&["status", "--output", "json"]), COMMAND_DEADLINE);
+        serde_json::from_str(&output.stdout)
+            .unwrap_or_else(|error| panic!("mesh status: {error}: {output:?}"))
+    }
+
+    /// Names of the ready pods whose name starts with that of a workload.
+    pub(crate) fn ready_pods(&self, workload: &str) -> Vec<String> {
+        let status = self.status();
+        let pods = status["pods"].as_array().cloned().unwrap_or_default();
+        let ready = pods.iter().filter(|pod| pod["ready"] == true).filter_map(|pod| pod["name"].as_str());
+        ready.filter(|name| name.starts_with(&format!("{workload}-"))).map(str::to_owned).collect()
+    }
+
+    /// What a pod's proxy has written.
+    pub(crate) fn proxy_log(&self, workload: &str) -> String {
+        self.expect(&["logs", "-n", "default", workload, "-c", "istio-proxy"]).stdout
+    }
+
+    /// The line of a proxy's log that mentions a text; records are written behind the answer.
+    pub(crate) fn eventually_in_log(&self, workload: &str, text: &str) -> anyhow::Result<String> {
+        within(SHORT_PATIENCE, || {
+            let log = self.proxy_log(workload);
+            log.lines().rfind(|line| line.contains(text)).map(str::to_owned).context("no such record")
+        })
+    }
+
+    /// The metrics of a pod's proxy, as Prometheus would read them.
+    pub(crate) fn metrics(&self, workload: &str) -> String {
+        let summary = self.get(workload, &["http://127.0.0.1:15090/stats/prometheus"]);
+        summary.answer().body.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Runs `mesh-echo get` in a pod of namespace `default`.
+    pub(crate) fn get(&self, workload: &str, arguments: &[&str]) -> Summary {
+        summary(&run(&mut self.in_pod(workload, &get(arguments)), COMMAND_DEADLINE))
+    }
+
+    /// Starts any `mesh-echo` client in a pod.
+    pub(crate) fn start_in(&self, workload: &str, arguments: &[&str]) -> Running {
+        Running::start(&mut self.in_pod(workload, arguments))
+    }
+
+    /// Requests from outside to a host of the ingress gateway, in the clear.
+    pub(crate) fn ingress(&self, url: &str, arguments: &[&str]) -> Summary {
+        let all = [get(&[url, "--connect", &self.http]), arguments.to_vec()].concat();
+        summary(&run(&mut echo(&all), COMMAND_DEADLINE))
+    }
+
+    /// The same over TLS, trusting one CA (PEM).
+    pub(crate) fn ingress_tls(&self, url: &str, authority: &str, arguments: &[&str]) -> Summary {
+        let file = to_file(authority);
+        let trust = ["--connect", &self.https, "--cacert", &file.path().to_string_lossy()];
+        let all = [get(&[url]), trust.to_vec(), arguments.to_vec()].concat();
+        summary(&run(&mut echo(&all), COMMAND_DEADLINE))
+    }
+
+    /// Starts any `mesh-echo` client outside, connected to the ingress gateway's plain port.
+    pub(crate) fn start_outside(&self, arguments: &[&str]) -> Running {
+        Running::start(&mut echo(&[arguments, &["--connect", &self.http]].concat()))
+    }
+
+    /// Starts a `mesh-echo` client outside, connected to the ingress gateway's TLS port.
+    pub(crate) fn start_outside_tls(&self, arguments: &[&str]) -> Running {
+        Running::start(&mut echo(&[arguments, &["--connect", &self.https]].concat()))
+    }
+
+    /// Looks again until a condition holds, as long as this run is patient.
+    pub(crate) fn eventually<T>(&self, check: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        within(self.patience.get(), check)
+    }
+
+    /// Runs `work` with little patience: what it waits for is not going to come.
+    pub(crate) fn impatiently<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.patience.set(SHORT_PATIENCE);
+        let result = work();
+        self.patience.set(PATIENCE);
+        result
+    }
+
+    /// Kills the application of one pod, as the kernel would when memory runs out.
+    pub(crate) fn kill_application(&self, pod: &str) {
+        let found = find(self.process.id(), "mesh-echo", &format!("POD_NAME={pod}"));
+        assert!(!found.is_empty(), "no application runs in pod {pod}");
+        found.iter().for_each(|id| kill(*id));
+    }
+
+    fn expect(&self, arguments: &[&str]) -> Output {
+        let output = run(&mut self.command(arguments), COMMAND_DEADLINE);
+        assert_eq!(output.code, Some(0), "mesh {arguments:?}: {}{}", output.stdout, output.stderr);
+        output
+    }
+
+    fn in_pod(&self, workload: &str, arguments: &[&str]) -> Command {
+        let mut command = self.command(&["exec", "-n", "default", workload, "--", "mesh-echo"]);
+        command.args(arguments);
+        command
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let (subcommand, rest) = arguments.split_first().expect("a subcommand");
+        let mut command = Command::new(binary("mesh"));
+        command.args([*subcommand, "--name", &self.name]).args(rest);
+        command
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        let processes = descendants(self.process.id());
+        self.process.kill();
+        let clean = within(END_DEADLINE, || self.before.nothing_since(&self.name, &processes));
+        if let Err(error) = clean
+            && !std::thread::panicking()
+        {
+            panic!("after SIGKILL: {error:#}");
+        }
+    }
+}
+
+fn ready_line(process: &mut Running) -> anyhow::Result<Value> {
+    let end = Instant::now() + START_DEADLINE;
+    while let Some(line) = process.line(end.saturating_duration_since(Instant::now()))? {
+        let value: Value = serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?;
+        if value["ready"] == true || value.get("pods").is_some() {
+            return Ok(value);
+        }
+    }
+    bail!("mesh up ended before it was ready")
+}
+
+/// The ports for http and https, as `HOST:PORT`.
+fn addresses(ready: &Value) -> Option<(String, String)> {
+    let ingress = &ready["ingress"];
+    let [http, https] =
+        [("http", 0), ("https", 1)].map(|(name, at)| ingress.get(name).or_else(|| ingress.get(at)));
+    let bare = |value: &Value| Some(value.as_str()?.rsplit('/').find(|part| !part.is_empty())?.to_owned());
+    Some((bare(http?)?, bare(https?)?))
+}
+
+/// A machine without namespaces skips these tests, loudly, unless it is said to have them.
+fn skip_or_panic(output: &Output, error: &anyhow::Error) {
+    let required = std::env::var("MESH_REQUIRE").unwrap_or_default().split(',').any(|need| need == "netns");
+    let lacks_namespaces = output.code == Some(3) && output.stderr.contains("namespace");
+    assert!(lacks_namespaces && !required, "mesh up: {error:#}\n{}\n{}", output.stdout, output.stderr);
+    let notice = format!("\n*** SKIPPED: this machine offers no namespaces ***\n{}\n", output.stderr);
+    // Written past the test harness, which hides the output of tests that pass.
+    let _ = std::io::stderr().write_all(notice.as_bytes());
+}
+
+fn unique_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn to_file(text: &str) -> NamedTempFile {
+    let mut file =
+        tempfile::Builder::new().prefix("e2e-").suffix(".yaml").tempfile().expect("a temporary file");
+    file.write_all(text.as_bytes()).expect("a temporary file can be written");
+    file
+}
+
+/// Containers name `mesh-echo`, which lies beside the other binaries.
+fn path_with_binaries() -> std::ffi::OsString {
+    let own: PathBuf = binary("mesh").parent().expect("a file lies in a folder").to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(own).chain(std::env::split_paths(&path)))
+        .expect("no colon in a folder's name")
+}
+
+fn get<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    [&["get", "--output", "json"], arguments].concat()
+}
+
+fn echo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary("mesh-echo"));
+    command.args(arguments);
+    command
+}
+
+/// Reads what `get` or `load` printed last.
+pub(crate) fn summary(output: &Output) -> Summary {
+    serde_json::from_str(output.stdout.lines().last().unwrap_or_default())
+        .unwrap_or_else(|error| panic!("no summary: {error}: {output:?}"))
+}
+
+fn kill(id: u32) {
+    let id = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+    // An error means that it is gone already.
+    let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+}

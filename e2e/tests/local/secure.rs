@@ -1,0 +1,81 @@
+//! TLS at the ingress gateway. The key resource is the Secret with the certificate.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::ensure;
+
+use crate::answers::Summary;
+use crate::certificates::{Certificate, certificate};
+use crate::mesh::{Mesh, summary};
+use crate::scenario::{Given, Key, Scenario};
+
+const URL: &str = "https://secure.example.com/";
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "Y4 an Ingress with TLS",
+        given: &["documents/04-ingress-tls.yaml"],
+        key: Key::Manifest("secret/tls-secret/example.com"),
+        then: ingress_with_tls,
+    },
+    Scenario {
+        name: "S05 a rotated certificate is served, open connections stay",
+        given: &["ingress/secure.yaml"],
+        key: Key::Manifest("secret/secure-cert/secure.example.com"),
+        then: rotation,
+    },
+    Scenario {
+        name: "S20 the backend sees plain HTTP and the original scheme",
+        given: &["ingress/secure.yaml"],
+        key: Key::Manifest("secret/secure-cert/secure.example.com"),
+        then: plain_behind_tls,
+    },
+];
+
+fn ingress_with_tls(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    let authority = &certificate("tls-secret", &["example.com"]).authority;
+    mesh.eventually(|| mesh.ingress_tls("https://example.com/", authority, &[]).answered_by("web-service"))?;
+    let plain = mesh.ingress("http://example.com/", &[]).answer().status;
+    ensure!(plain == 200 || plain == 308, "plain HTTP is neither served nor redirected: {plain}");
+    Ok(())
+}
+
+fn rotation(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    let old = &certificate("secure-cert", &["secure.example.com"]).authority;
+    mesh.eventually(|| secure(mesh, old).answered_by("web-service"))?;
+
+    // It trusts the old CA alone: if its connection were dropped, it could not come back.
+    let mut trust = tempfile::NamedTempFile::new()?;
+    trust.write_all(old.as_bytes())?;
+    let path = trust.path().to_string_lossy().into_owned();
+    let arguments =
+        ["get", URL, "--output", "lines", "--repeat", "40", "--interval", "100ms", "--cacert", &path];
+    let mut open = mesh.start_outside_tls(&arguments);
+    ensure!(
+        open.line(Duration::from_secs(10))?.as_deref() == Some("200"),
+        "the connection to keep open has no answer"
+    );
+
+    let renewed = Certificate::for_hosts(&["secure.example.com"]);
+    mesh.apply_text(&renewed.secret("secure-cert", "default"));
+    mesh.eventually(|| secure(mesh, &renewed.authority).answered_by("web-service"))?;
+    ensure!(secure(mesh, old).answer().status == 0, "the old certificate is still served");
+    summary(&open.finish(Duration::from_secs(30))?).none_failed()
+}
+
+fn plain_behind_tls(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    let authority = &certificate("secure-cert", &["secure.example.com"]).authority;
+    let answer = mesh.eventually(|| secure(mesh, authority).answered_by("web-service"))?;
+    let scheme = answer.seen_header("x-forwarded-proto");
+    ensure!(scheme.as_deref() == Some("https"), "x-forwarded-proto is {scheme:?}");
+    ensure!(answer.text("/protocol") == "HTTP/1.1", "the backend saw {}", answer.text("/protocol"));
+    Ok(())
+}
+
+fn secure(mesh: &Mesh, authority: &str) -> Summary {
+    mesh.ingress_tls(URL, authority, &[])
+}
