@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::behaviour::Behaviour;
 use crate::client::connect::{HttpClient, HttpOptions, http_client};
+use crate::client::print_line;
 use crate::report::Pod;
 use crate::settings::{Kind, Listen, ServeSettings};
 use crate::tls;
@@ -82,6 +83,7 @@ async fn open(app: &Arc<App>, listen: Listen, drain: Drain) -> anyhow::Result<()
     let address = (app.settings.bind, listen.port);
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("cannot listen on port {}", listen.port))?;
+    print_line(&format!("{} listens on {} ({:?})", app.pod.pod, listener.local_addr()?, listen.kind));
     let acceptor = match (listen.kind, &app.settings.tls_cert, &app.settings.tls_key) {
         (Kind::Https, Some(chain), Some(key)) => Some(TlsAcceptor::from(tls::server_config(chain, key)?)),
         _ => None,

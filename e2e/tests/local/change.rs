@@ -48,7 +48,8 @@ fn edit_reaches_every_proxy(given: &Given<'_>) -> anyhow::Result<()> {
     };
     for caller in callers {
         mesh.eventually(|| {
-            Ok(ensure!(policy(caller)? == "first", "{caller} does not know the first policy"))
+            ensure!(policy(caller)? == "first", "{caller} does not know the first policy");
+            Ok(())
         })?;
     }
 

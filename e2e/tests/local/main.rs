@@ -26,11 +26,16 @@ mod wait;
 
 use mesh::Mesh;
 
+const INGRESS: [&[scenario::Scenario]; 3] = [ingress::SCENARIOS, secure::SCENARIOS, gateway::SCENARIOS];
+const BOOKINFO: [&[scenario::Scenario]; 1] = [reviews::SCENARIOS];
+const SERVICES: [&[scenario::Scenario]; 5] =
+    [calls::SCENARIOS, trust::SCENARIOS, observe::SCENARIOS, change::SCENARIOS, failover::SCENARIOS];
+
 /// Rows Y1-Y4, Y12, Y13, S01, S04, S05, S07, S20, S30, S35, S36.
 #[test]
 fn ingress_gateway() {
     let Some(mesh) = Mesh::up(&["ingress/workloads.yaml", "ingress/order-subsets.yaml"]) else { return };
-    scenario::run(&mesh, &[ingress::SCENARIOS, secure::SCENARIOS, gateway::SCENARIOS]);
+    scenario::run(&mesh, &INGRESS);
 }
 
 /// Rows Y5, S27.
@@ -41,7 +46,7 @@ fn bookinfo() {
     let mut manifests: Vec<_> = files.iter().map(String::as_str).collect();
     manifests.push("examples/bookinfo/gateway.yaml#Gateway");
     let Some(mesh) = Mesh::up(&manifests) else { return };
-    scenario::run(&mesh, &[reviews::SCENARIOS]);
+    scenario::run(&mesh, &BOOKINFO);
 }
 
 /// Rows Y10, S15 (routing and timeouts), S16, S18, S21-S23, S25, S34.
@@ -51,4 +56,13 @@ fn service_to_service() {
     let scenarios =
         [calls::SCENARIOS, trust::SCENARIOS, observe::SCENARIOS, change::SCENARIOS, failover::SCENARIOS];
     scenario::run(&mesh, &scenarios);
+}
+
+/// Cheap, and runs everywhere: a typing error in a reference should not need a mesh to be found.
+#[test]
+fn every_reference_names_a_manifest() {
+    let all = [INGRESS.as_slice(), &BOOKINFO, &SERVICES].concat().concat();
+    for reference in all.iter().flat_map(scenario::Scenario::references) {
+        assert!(fixture::manifest(reference).contains("\nkind: "), "{reference} holds no object");
+    }
 }

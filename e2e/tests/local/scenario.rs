@@ -4,6 +4,7 @@ use crate::fixture::manifest;
 use crate::mesh::Mesh;
 
 /// One scenario. All references are to manifests (see `fixture`).
+#[derive(Clone)]
 pub(crate) struct Scenario {
     /// Rows of the requirements it shows, and what it is about.
     pub(crate) name: &'static str,
@@ -14,6 +15,7 @@ pub(crate) struct Scenario {
 }
 
 /// The resource without which a scenario must fail.
+#[derive(Clone)]
 pub(crate) enum Key {
     /// A manifest.
     Manifest(&'static str),
@@ -21,6 +23,17 @@ pub(crate) enum Key {
     Midway(&'static str),
     /// A manifest, in place of which another is applied.
     Instead { with: &'static str, without: &'static str },
+}
+
+impl Scenario {
+    /// All manifests it names.
+    pub(crate) fn references(&self) -> Vec<&'static str> {
+        let key = match self.key {
+            Key::Manifest(reference) | Key::Midway(reference) => vec![reference],
+            Key::Instead { with, without } => vec![with, without],
+        };
+        [self.given, &key].concat()
+    }
 }
 
 /// What a scenario has at hand.
