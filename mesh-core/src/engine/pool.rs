@@ -35,6 +35,8 @@ pub(crate) use lease::Lease;
 
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How long a line of the access log may wait to be written.
+const FLUSH: Duration = Duration::from_millis(250);
 
 /// A worker's connections.
 pub(crate) struct Pool {
@@ -52,6 +54,7 @@ pub(crate) struct Origin {
     /// Closed after this time without a request.
     pub(crate) idle_time: Duration,
     /// Counts the connection in its cluster.
+    #[expect(dead_code, reason = "held for its drop")]
     pub(crate) permit: Option<ConnectionPermit>,
     /// Who is at the other end, as metrics and logs name it.
     pub(crate) facts: Rc<Facts>,
@@ -209,14 +212,18 @@ impl Multiplexed {
 /// Looks through the pool from time to time, and after every change of the configuration.
 pub(crate) async fn sweep(worker: Rc<Worker>) {
     let mut changes = worker.changes();
-    let mut time = interval(SWEEP);
+    let (mut time, mut log) = (interval(SWEEP), interval(FLUSH));
     time.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    log.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             _ = time.tick() => {}
+            _ = log.tick() => {
+                worker.reporter().flush();
+                continue;
+            }
         }
         worker.pool().sweep(&worker.snapshot());
-        worker.reporter().flush();
     }
 }
