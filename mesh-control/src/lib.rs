@@ -1,1 +1,5 @@
 //! The control plane as a library.
+
+pub mod api;
+pub mod problem;
+pub mod source;

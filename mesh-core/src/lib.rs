@@ -8,7 +8,7 @@
 //! data plane), `subscribe` (the control plane's client), `daemon` (what a long-running binary needs), `testing`.
 //!
 //! A layer may name only layers below it:
-//! `engine . subscribe | daemon` → `tls | wire | telemetry` → `decide` → `snapshot` → `balance | guard` → `model` →
+//! `proxy` → `engine | subscribe | daemon` → `tls | wire | telemetry` → `decide` → `snapshot` → `balance | guard` → `model` →
 //! `message, identity, failure, name`.
 
 #![warn(missing_docs)]
@@ -27,9 +27,15 @@ pub mod identity;
 pub mod message;
 pub mod model;
 pub mod name;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 pub mod snapshot;
+#[cfg(feature = "subscribe")]
+pub mod subscribe;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "wire")]

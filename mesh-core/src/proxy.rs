@@ -123,7 +123,7 @@ where
         () = stop.cancelled() => {}
     }
     shared.draining.store(true, Ordering::Relaxed);
-    let patience = shared.snapshot.load().own().map_or(Duration::from_secs(5), |own| own.mesh.drain_timeout.duration());
+    let patience = shared.snapshot.load().own().map_or(Duration::from_secs(5), |own| own.model().mesh.drain_timeout.duration());
     engine.drain(patience).await;
     drop(pages);
     Ok(())
@@ -140,7 +140,7 @@ fn notifier(
     Arc::new(move |event| match event {
         Event::Swapped(roots) => {
             shared.metrics.count(Counter::ConfigUpdates);
-            if let Some(own) = shared.snapshot.load().own() {
+            if let Some(own) = shared.snapshot.load().own().map(crate::snapshot::Own::model) {
                 let mut in_use = in_use.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 if in_use.as_ref() != Some(&own.mesh) {
                     sinks.redirect(outputs(own, &sinks.metrics));

@@ -134,3 +134,7 @@ impl Backoff {
         tokio::time::sleep(jittered).await;
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests;

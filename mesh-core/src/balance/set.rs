@@ -132,15 +132,20 @@ impl EndpointSet {
         Some(if second_load * first_weight < first_load * second_weight { second } else { first })
     }
 
-    /// A second endpoint, other than `first`.
+    /// A second endpoint, other than `first`: drawn by weight from the rest.
     fn draw_other(
         &self,
         first: usize,
         healthy: &impl Fn(usize) -> bool,
         how: &mut Pick<'_>,
     ) -> Option<usize> {
-        let avoid = how.avoid;
-        self.draw(&|at| at != first && healthy(at), avoid, || self.at_random(how.dice))
+        let own = if self.sums.is_empty() { 1 } else { u64::from(self.endpoints[first].weight()) };
+        let start = if self.sums.is_empty() { first as u64 } else { self.sums[first] - own };
+        let rest = self.total() - own;
+        self.draw(healthy, how.avoid, || {
+            let position = how.dice.below_wide(rest);
+            self.at_share(if position < start { position } else { position + own })
+        })
     }
 
     /// Draws until an endpoint may be used and has not been tried; gives up after a few draws.

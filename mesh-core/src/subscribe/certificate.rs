@@ -70,7 +70,12 @@ async fn renew(settings: &Settings, handles: &Handles, store: Option<&Store>) ->
 
 /// Takes credentials into use.
 pub(super) fn install(handles: &Handles, credentials: &Credentials) -> Result<(), String> {
-    let aliases = handles.snapshot.load().own().map(|own| own.mesh.trust_domain_aliases.clone()).unwrap_or_default();
+    let aliases = handles
+        .snapshot
+        .load()
+        .own()
+        .map(|own| own.model().mesh.trust_domain_aliases.clone())
+        .unwrap_or_default();
     handles
         .tls
         .install(&credentials.chain, &credentials.key, &credentials.trust_anchors, &aliases)

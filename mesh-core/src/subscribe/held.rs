@@ -74,7 +74,8 @@ impl Held {
             .map(|root| {
                 let keys = self.closures.get(root).into_iter().flatten();
                 let version = |key: &Key| self.versions.get(key).copied().unwrap_or_default();
-                let held = keys.map(|key| HeldVersion { key: encode_key(key), version: version(key) }).collect();
+                let held =
+                    keys.map(|key| HeldVersion { key: encode_key(key), version: version(key) }).collect();
                 Subscription { root: encode_root(root), held }
             })
             .collect()
@@ -100,8 +101,11 @@ impl Held {
 
     fn take(&mut self, root: &Root, closure: BTreeSet<Key>, members: Vec<(u64, Resource)>) -> Vec<Refusal> {
         let delivered = |key: &Key| members.iter().any(|(_, resource)| resource.key() == *key);
-        let missing: Vec<_> =
-            closure.iter().filter(|key| self.config.get(key).is_none() && !delivered(key)).map(encode_key).collect();
+        let missing: Vec<_> = closure
+            .iter()
+            .filter(|key| self.config.get(key).is_none() && !delivered(key))
+            .map(encode_key)
+            .collect();
         if !missing.is_empty() {
             let reason = || "named by the closure, but neither held nor delivered".to_owned();
             return missing.into_iter().map(|key| Refusal { key, reason: reason() }).collect();
@@ -137,7 +141,10 @@ impl Held {
 fn decode_members(members: &[Member]) -> (Vec<(u64, Resource)>, Vec<Refusal>) {
     let (mut resources, mut refused) = (Vec::new(), Vec::new());
     for member in members {
-        let unknown = member.requires.iter().find(|capability| !super::stream::CAPABILITIES.contains(&capability.as_str()));
+        let unknown = member
+            .requires
+            .iter()
+            .find(|capability| !super::stream::CAPABILITIES.contains(&capability.as_str()));
         let outcome = match unknown {
             Some(capability) => Err(format!("this build lacks the capability {capability:?}")),
             None => decode(&member.body).map_err(|error| super::channel::chain(&error)),
@@ -167,7 +174,12 @@ mod tests {
     fn update(root: &Root, members: &[Resource], closure: &[Resource]) -> Update {
         let member = |resource: &Resource| {
             let encoded = encode(resource);
-            Member { key: encoded.key, version: encoded.version, body: encoded.body.to_vec(), requires: Vec::new() }
+            Member {
+                key: encoded.key,
+                version: encoded.version,
+                body: encoded.body.to_vec(),
+                requires: Vec::new(),
+            }
         };
         Update {
             sequence: 1,
@@ -187,7 +199,9 @@ mod tests {
         let (one, two) = (Root::Name(name("one")), Root::Name(name("two")));
         let (a, b) = (resource("a", 1), resource("b", 1));
         let mut held = Held::default();
-        assert!(held.apply(&update(&one, &[a.clone(), b.clone()], &[a.clone(), b.clone()])).refused.is_empty());
+        assert!(
+            held.apply(&update(&one, &[a.clone(), b.clone()], &[a.clone(), b.clone()])).refused.is_empty()
+        );
         assert!(held.apply(&update(&two, &[], std::slice::from_ref(&b))).refused.is_empty());
         held.apply(&update(&one, &[], std::slice::from_ref(&a)));
         assert_eq!(keys(&held), ["a", "b"]);
@@ -201,7 +215,8 @@ mod tests {
         let root = Root::Name(name("one"));
         let mut held = Held::default();
         held.apply(&update(&root, &[resource("a", 1)], &[resource("a", 1)]));
-        let mut bad = update(&root, &[resource("a", 2), resource("b", 1)], &[resource("a", 2), resource("b", 1)]);
+        let mut bad =
+            update(&root, &[resource("a", 2), resource("b", 1)], &[resource("a", 2), resource("b", 1)]);
         bad.members[1].body = b"{}".to_vec();
         assert_eq!(held.apply(&bad).refused.len(), 1);
         assert_eq!(held.config.get(&resource("a", 1).key()).map(|r| (**r).clone()), Some(resource("a", 1)));

@@ -73,7 +73,9 @@ impl Store {
     fn load<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Option<T> {
         let bytes = Zeroizing::new(fs::read(self.folder.join(name)).ok()?);
         serde_json::from_slice(&bytes)
-            .inspect_err(|error| tracing::warn!(%error, name, "the saved state cannot be read and is not used"))
+            .inspect_err(
+                |error| tracing::warn!(%error, name, "the saved state cannot be read and is not used"),
+            )
             .ok()
     }
 

@@ -18,7 +18,9 @@ use crate::snapshot::compile;
 use crate::wire::v1::config_client::ConfigClient;
 use crate::wire::v1::subscribe_request::Kind as Ask;
 use crate::wire::v1::subscribe_response::Kind as Answer;
-use crate::wire::v1::{Acknowledgement, Hello, Interest, SubscribeRequest, SubscribeResponse, Subscription, Update};
+use crate::wire::v1::{
+    Acknowledgement, Hello, Interest, SubscribeRequest, SubscribeResponse, Subscription, Update,
+};
 use crate::wire::{MAX_MESSAGE, encode_key, encode_root};
 
 /// What this build can do; a resource that requires something else is refused.
@@ -78,11 +80,15 @@ impl Session {
     async fn open(settings: &Settings, held: &Held) -> Result<Self, String> {
         let channel = connect(settings).await.map_err(|error| chain(&error))?;
         let (outgoing, queued) = mpsc::channel(OUTGOING);
-        let first = [Ask::Hello(hello(settings)), Ask::Interest(Interest { begin: held.subscriptions(), end: Vec::new() })];
+        let first = [
+            Ask::Hello(hello(settings)),
+            Ask::Interest(Interest { begin: held.subscriptions(), end: Vec::new() }),
+        ];
         for kind in first {
             outgoing.try_send(SubscribeRequest { kind: Some(kind) }).map_err(|error| error.to_string())?;
         }
-        let request = authorized(settings, ReceiverStream::new(queued)).await.map_err(|error| chain(&error))?;
+        let request =
+            authorized(settings, ReceiverStream::new(queued)).await.map_err(|error| chain(&error))?;
         let mut client = ConfigClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         let incoming = timeout(DEADLINE, client.subscribe(request))
             .await
@@ -132,7 +138,12 @@ impl Session {
         messages
     }
 
-    async fn ask(&self, held: &mut Held, root: Root, questions: &mut mpsc::Receiver<Root>) -> Result<(), String> {
+    async fn ask(
+        &self,
+        held: &mut Held,
+        root: Root,
+        questions: &mut mpsc::Receiver<Root>,
+    ) -> Result<(), String> {
         let mut interest = Interest::default();
         let mut next = Some(root);
         while let Some(root) = next {
@@ -167,9 +178,13 @@ fn take(held: &mut Held, handles: &Handles, messages: Vec<SubscribeResponse>) ->
     let mut acknowledgements = Vec::new();
     for message in messages {
         match message.kind {
-            Some(Answer::Update(update)) => acknowledgements.push(apply(held, handles, &update, &mut answered)),
+            Some(Answer::Update(update)) => {
+                acknowledgements.push(apply(held, handles, &update, &mut answered))
+            }
             Some(Answer::NotFound(missing)) => answered.extend(held.not_found(&missing)),
-            Some(Answer::Welcome(welcome)) => tracing::info!(control = welcome.control_version, "configuration stream is up"),
+            Some(Answer::Welcome(welcome)) => {
+                tracing::info!(control = welcome.control_version, "configuration stream is up")
+            }
             None => tracing::warn!("a message of an unknown kind was skipped"),
         }
     }
@@ -194,7 +209,11 @@ fn take(held: &mut Held, handles: &Handles, messages: Vec<SubscribeResponse>) ->
 fn apply(held: &mut Held, handles: &Handles, update: &Update, answered: &mut Vec<Root>) -> Acknowledgement {
     let applied = held.apply(update);
     for refusal in &applied.refused {
-        tracing::warn!(key = refusal.key, reason = refusal.reason, "refused; the last good version stays in use");
+        tracing::warn!(
+            key = refusal.key,
+            reason = refusal.reason,
+            "refused; the last good version stays in use"
+        );
         if let Ok(key) = crate::wire::decode_key(&refusal.key) {
             (handles.notify)(Event::Refused(key, refusal.reason.clone()));
         }

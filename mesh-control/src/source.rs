@@ -1,0 +1,11 @@
+//! Where objects come from. Today: files; the objects, changes and problems are the same for every source.
+
+mod advice;
+mod change;
+mod document;
+pub mod files;
+pub mod locate;
+mod watch;
+
+pub use change::{Change, Loaded, Refusal};
+pub use watch::{WatchError, watch};

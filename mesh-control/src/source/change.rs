@@ -1,0 +1,96 @@
+//! What a source holds at one moment, and what changed since another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::api::{Key, Object};
+use crate::problem::Problem;
+
+/// Everything a source holds, after one pass over it.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Good objects, one per key, in the order they were found.
+    pub objects: Vec<Object>,
+    /// Objects that cannot be used as they are.
+    pub refused: Vec<Refusal>,
+    /// Files with a document whose object cannot even be named; nothing of them counts as removed.
+    pub unreadable: BTreeSet<Arc<PathBuf>>,
+    /// Everything wrong or worth knowing, in order of files and lines.
+    pub problems: Vec<Problem>,
+}
+
+/// An object whose latest version cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub key: Key,
+    /// Why; also among all problems.
+    pub problem: Problem,
+}
+
+/// The difference between two moments of a source.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// New objects and new versions, in the order they were found.
+    pub upserted: Vec<Object>,
+    pub removed: Vec<Key>,
+    /// All objects whose latest version cannot be used, not only new ones.
+    pub refused: Vec<Refusal>,
+    /// All problems of the source, not only new ones.
+    pub problems: Vec<Problem>,
+}
+
+/// What a source held last, as far as comparing needs it.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    objects: BTreeMap<Key, (u64, Option<Arc<PathBuf>>)>,
+    problems: Vec<Problem>,
+}
+
+impl Held {
+    /// Takes in a new load and returns what changed; `None` when nothing did, problems included.
+    pub(super) fn update(&mut self, loaded: Loaded) -> Option<Change> {
+        let mut kept = BTreeMap::new();
+        let mut upserted = Vec::new();
+        for object in loaded.objects {
+            let known = self.objects.get(&object.key).is_some_and(|(hash, _)| *hash == object.hash);
+            kept.insert(object.key.clone(), (object.hash, object.origin.file.clone()));
+            if !known {
+                upserted.push(object);
+            }
+        }
+        let refused: BTreeSet<&Key> = loaded.refused.iter().map(|refusal| &refusal.key).collect();
+        let mut removed = Vec::new();
+        for (key, (hash, file)) in std::mem::take(&mut self.objects) {
+            if kept.contains_key(&key) {
+                continue;
+            }
+            let stays =
+                refused.contains(&key) || file.as_ref().is_some_and(|f| loaded.unreadable.contains(f));
+            if stays {
+                kept.insert(key, (hash, file));
+            } else {
+                removed.push(key);
+            }
+        }
+        self.objects = kept;
+        let told = self.problems == loaded.problems;
+        self.problems.clone_from(&loaded.problems);
+        if upserted.is_empty() && removed.is_empty() && told {
+            return None;
+        }
+        Some(Change { upserted, removed, refused: loaded.refused, problems: loaded.problems })
+    }
+}
+
+impl From<Loaded> for Change {
+    /// The change from nothing.
+    fn from(loaded: Loaded) -> Self {
+        Self {
+            upserted: loaded.objects,
+            removed: Vec::new(),
+            refused: loaded.refused,
+            problems: loaded.problems,
+        }
+    }
+}
