@@ -145,6 +145,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ClientConnection<Io> {
             return Poll::Ready(Err(SendError::RequestBody(error.clone())));
         }
         loop {
+            // The parser would skip any number of empty lines.
+            if matches!(shared.wire.input.first(), Some(b'\r' | b'\n')) {
+                return Poll::Ready(Err(SendError::Protocol("empty line before a response")));
+            }
             match end.find(&shared.wire.input).map_err(SendError::Protocol)? {
                 Some(size) => return Poll::Ready(Ok(shared.wire.input.split_to(size).freeze())),
                 None if shared.wire.input.len() > self.limits.head_size => {

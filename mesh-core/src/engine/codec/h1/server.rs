@@ -73,7 +73,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<Io> {
     }
 
     /// Waits for the next request; `None` when the connection is over. Every request must be answered before the next
-    /// is asked for.
+    /// is asked for. Cancel-safe: bytes received stay, only the deadlines start anew.
     ///
     /// # Errors
     /// When the request must be refused. It still takes one [`respond`](Self::respond), which then closes.
@@ -82,13 +82,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<Io> {
             self.persistent = false;
             return Ok(None);
         }
-        // What cannot be read is followed by nothing that can.
-        self.persistent = false;
         self.asked = Asked::default();
-        let late = Reject { failure: Failure::RequestTimeout, reason: "request head took too long" };
-        let block = timeout(self.limits.head_time, self.head()).await.map_err(|_| late)??;
-        let request = Request::parse(&block, self.scheme, &self.limits)?;
-        Ok(Some(self.begin(request)))
+        let request = self.request().await;
+        // What cannot be read is followed by nothing that can.
+        self.persistent = request.is_ok();
+        request.map(|request| Some(self.begin(request)))
+    }
+
+    /// Whether no byte of a next request has come: the connection may close without loss.
+    pub fn is_idle(&self) -> bool {
+        self.shared.borrow().wire.input.is_empty()
     }
 
     /// Answers the request under way and streams the body. The connection closes afterwards if the client asked for
@@ -173,7 +176,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<Io> {
             input.advance(2);
             *due = false;
         }
-        !input.is_empty() && !(*due && &input[..] == b"\r")
+        let half_empty_line = *due && &input[..] == b"\r";
+        !(input.is_empty() || half_empty_line)
+    }
+
+    async fn request(&self) -> Result<Request, Reject> {
+        let late = Reject { failure: Failure::RequestTimeout, reason: "request head took too long" };
+        let block = timeout(self.limits.head_time, self.head()).await.map_err(|_| late)??;
+        Request::parse(&block, self.scheme, &self.limits)
     }
 
     /// Reads one whole head.
@@ -238,6 +248,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<Io> {
     /// Reads the rest of a request body that nobody wants; `false` when the connection has to close instead. What is
     /// left of it must never be taken for a request (SM-14).
     async fn drain(&self) -> bool {
+        if self.shared.borrow().decoder.is_done() {
+            return !self.shared.borrow().broken;
+        }
         let drain = async {
             let mut body = Incoming::body(&self.shared);
             let mut left = self.limits.drain_size;

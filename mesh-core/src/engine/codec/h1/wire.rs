@@ -154,3 +154,12 @@ impl Output {
         }
     }
 }
+
+#[cfg(test)]
+impl Output {
+    /// All bytes, for tests.
+    pub(super) fn concat(mut self) -> Vec<u8> {
+        self.seal();
+        self.pieces.iter().flatten().copied().collect()
+    }
+}

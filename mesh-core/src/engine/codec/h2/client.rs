@@ -1,6 +1,7 @@
 //! The client side: many requests over one connection.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 
@@ -24,11 +25,25 @@ where
 {
     let (sender, connection) =
         builder(&limits).handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
+    let granted = Rc::new(Cell::new(connection.current_max_send_streams()));
+    let known = Rc::clone(&granted);
+    let mut connection = Box::pin(connection);
+    let run = poll_fn(move |cx| {
+        let polled = connection.as_mut().poll(cx);
+        known.set(connection.current_max_send_streams());
+        polled
+    });
     tokio::task::spawn_local(async move {
         // Every request under way sees the reason; nobody else asks for it.
-        let _ = connection.await;
+        let _ = run.await;
     });
-    Ok(H2Client { sender, limits: Rc::new(limits), active: Rc::default() })
+    Ok(H2Client {
+        sender,
+        allowed: limits.concurrent_streams as usize,
+        limits: Rc::new(limits),
+        granted,
+        active: Rc::default(),
+    })
 }
 
 fn builder(limits: &Limits) -> hyper::client::conn::http2::Builder<OnWorker> {
@@ -51,13 +66,23 @@ fn builder(limits: &Limits) -> hyper::client::conn::http2::Builder<OnWorker> {
 pub struct H2Client {
     sender: SendRequest<Sending>,
     limits: Rc<Limits>,
-    active: Rc<Cell<u32>>,
+    /// Streams we open at most.
+    allowed: usize,
+    /// Streams the upstream takes at most, as it last said.
+    granted: Rc<Cell<usize>>,
+    active: Rc<Cell<usize>>,
 }
 
 impl H2Client {
-    /// Whether the connection takes another stream now: it is open and under its limit of streams.
+    /// Whether the connection takes another stream now: it is open and under its limit of streams, ours and the
+    /// upstream's.
     pub fn is_ready(&self) -> bool {
-        self.sender.is_ready() && self.active.get() < self.limits.concurrent_streams
+        self.sender.is_ready() && self.active.get() < self.max_streams()
+    }
+
+    /// How many streams may be under way at once.
+    pub fn max_streams(&self) -> usize {
+        self.allowed.min(self.granted.get())
     }
 
     /// Whether the connection is over; it will take nothing again.
@@ -66,7 +91,7 @@ impl H2Client {
     }
 
     /// Streams whose response is not yet at its end.
-    pub fn active_streams(&self) -> u32 {
+    pub fn active_streams(&self) -> usize {
         self.active.get()
     }
 
@@ -105,10 +130,10 @@ fn closed(sent: Sent, error: hyper::Error) -> SendError {
 }
 
 /// Counts a stream until it ends.
-struct Active(Rc<Cell<u32>>);
+struct Active(Rc<Cell<usize>>);
 
 impl Active {
-    fn new(count: &Rc<Cell<u32>>) -> Self {
+    fn new(count: &Rc<Cell<usize>>) -> Self {
         count.set(count.get() + 1);
         Self(Rc::clone(count))
     }
