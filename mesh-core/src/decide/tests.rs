@@ -70,6 +70,7 @@ fn head(line: &str, fields: &[(&str, &str)]) -> RequestHead {
         path,
         query,
         version: Version::Http11,
+        upgrade: None,
         headers,
     }
 }

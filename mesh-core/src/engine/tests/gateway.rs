@@ -52,17 +52,17 @@ async fn connect(port: u16) -> TcpStream {
 async fn listeners_open_and_close_while_connections_go_on() {
     let upstream = Upstream::start(|request| ok(request)).await;
     let (first, second) = (dead().await.port(), dead().await.port());
-    let settings = Settings {
-        gateway: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        workers: 2,
-        ..Settings::default()
-    };
+    let settings =
+        Settings { gateway: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), workers: 2, ..Settings::default() };
     let mut mesh = Mesh::start(settings, Default::default(), closure(&[first], &upstream));
     let request = "GET /shop HTTP/1.1\r\nHost: shop.example\r\nx-envoy-max-retries: 9\r\n\r\n";
     let mut client = connect(first).await;
     client.write_all(request.as_bytes()).await.unwrap();
     let answer = response(&mut client).await.to_lowercase();
-    assert!(answer.contains("x-forwarded-for: 127.0.0.1\r\n") && answer.contains("server: istio-envoy"), "{answer}");
+    assert!(
+        answer.contains("x-forwarded-for: 127.0.0.1\r\n") && answer.contains("server: istio-envoy"),
+        "{answer}"
+    );
     assert!(!answer.contains("x-envoy-max-retries"), "{answer}");
 
     let more = closure(&[second], &upstream);

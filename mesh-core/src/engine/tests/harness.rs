@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use crate::engine::{Capture, Demand, Engine, Entrance, Handles, Questions, Settings};
 use crate::model::{
     Action, Address, Backend, Cluster, Destination, Endpoint, EndpointAddress, Endpoints, Host, HostPattern,
-    InboundPort, Locality, MeshSettings, Millis, MtlsMode, Origin, OutboundPolicy, Own, Protocol, Resource, Role,
-    Routes, Rule, Transport, VirtualHost, Weight, Workload,
+    InboundPort, Locality, MeshSettings, Millis, MtlsMode, Origin, OutboundPolicy, Own, Protocol, Resource,
+    Role, Routes, Rule, Transport, VirtualHost, Weight, Workload,
 };
 use crate::snapshot::{Config, Snapshot, compile};
 use crate::telemetry::Sinks;
@@ -31,7 +31,6 @@ pub(super) struct Mesh {
     pub(super) config: Config,
     pub(super) demand: Demand,
     pub(super) questions: Questions,
-    pub(super) sinks: Sinks,
 }
 
 impl Mesh {
@@ -42,9 +41,9 @@ impl Mesh {
         let snapshot = Arc::new(ArcSwap::from_pointee(compiled));
         let (demand, questions) = Demand::channel();
         let sinks = Sinks::default();
-        let handles = Handles { snapshot: snapshot.clone(), demand: demand.clone(), tls, sinks: sinks.clone() };
+        let handles = Handles { snapshot: snapshot.clone(), demand: demand.clone(), tls, sinks };
         let engine = Engine::start(Settings { mark: None, ..settings }, handles).unwrap();
-        Self { engine, snapshot, config, demand, questions, sinks }
+        Self { engine, snapshot, config, demand, questions }
     }
 
     /// A sidecar whose application dials [`VIRTUAL`].
@@ -71,12 +70,18 @@ impl Mesh {
 
 pub(super) fn outbound_settings() -> Settings {
     let capture = Capture::Fixed(VIRTUAL.parse().unwrap());
-    Settings { outbound: Some(Entrance { address: ([127, 0, 0, 1], 0).into(), capture }), ..Settings::default() }
+    Settings {
+        outbound: Some(Entrance { address: ([127, 0, 0, 1], 0).into(), capture }),
+        ..Settings::default()
+    }
 }
 
 pub(super) fn inbound_settings(local: SocketAddr) -> Settings {
     let capture = Capture::Fixed(local);
-    Settings { inbound: Some(Entrance { address: ([127, 0, 0, 1], 0).into(), capture }), ..Settings::default() }
+    Settings {
+        inbound: Some(Entrance { address: ([127, 0, 0, 1], 0).into(), capture }),
+        ..Settings::default()
+    }
 }
 
 /// Sends a request and reads its whole response.
@@ -180,6 +185,14 @@ async fn converse(
         if answer == "hang" {
             std::future::pending::<()>().await;
         }
+        // One that begins with "slow:" takes its time.
+        let answer = match answer.strip_prefix("slow:") {
+            Some(answer) => {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                answer
+            }
+            None => &answer,
+        };
         stream.write_all(answer.as_bytes()).await.unwrap();
     }
 }
@@ -248,12 +261,8 @@ pub(super) fn workload(pod: &str, uid: &str) -> Workload {
 }
 
 pub(super) fn address(protocol: Protocol) -> Resource {
-    let destination = Destination {
-        service: host(SERVICE),
-        protocol,
-        cluster: CLUSTER.into(),
-        tcp_routes: Vec::new(),
-    };
+    let destination =
+        Destination { service: host(SERVICE), protocol, cluster: CLUSTER.into(), tcp_routes: Vec::new() };
     Resource::Address(Address { address: VIRTUAL.parse().unwrap(), destination })
 }
 
@@ -321,13 +330,15 @@ pub(super) fn rule(backends: Vec<Backend>) -> Rule {
 
 pub(super) fn routes(name: &str, rules: Vec<Rule>) -> Resource {
     let pattern = if name.contains(':') { HostPattern::Exact(host(SERVICE)) } else { HostPattern::Any };
-    let virtual_host =
-        VirtualHost { name: name.into(), hosts: vec![pattern], rules, https_redirect: false };
+    let virtual_host = VirtualHost { name: name.into(), hosts: vec![pattern], rules, https_redirect: false };
     Resource::Routes(Routes { name: name.into(), virtual_hosts: vec![virtual_host] })
 }
 
 /// A service with one rule, its cluster and its endpoints, as a sidecar's closure.
-pub(super) fn service(change: impl FnOnce(&mut Rule, &mut Cluster), addresses: &[SocketAddr]) -> Vec<Resource> {
+pub(super) fn service(
+    change: impl FnOnce(&mut Rule, &mut Cluster),
+    addresses: &[SocketAddr],
+) -> Vec<Resource> {
     let mut rule = rule(vec![backend(CLUSTER, 1)]);
     let mut cluster = cluster(CLUSTER, Protocol::Http);
     change(&mut rule, &mut cluster);

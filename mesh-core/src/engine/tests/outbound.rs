@@ -46,9 +46,12 @@ async fn connections_are_used_again_on_both_sides() {
 async fn weights_split_requests_between_subsets() {
     let (v1, v2) = (Upstream::saying("v1").await, Upstream::saying("v2").await);
     let (first, second) = ("outbound|9080|v1|reviews", "outbound|9080|v2|reviews");
-    let mut resources = service(|rule, _| {
-        *rule = super::harness::rule(vec![backend(first, 90), backend(second, 10)]);
-    }, &[]);
+    let mut resources = service(
+        |rule, _| {
+            *rule = super::harness::rule(vec![backend(first, 90), backend(second, 10)]);
+        },
+        &[],
+    );
     for (name, upstream) in [(first, &v1), (second, &v2)] {
         resources.push(Resource::Cluster(Box::new(cluster(name, Protocol::Http))));
         resources.push(endpoints(name, &[upstream.address]));

@@ -52,7 +52,13 @@ async fn the_routes_timeout_spans_all_tries() {
             rule.timeout = Some(Millis::new(500));
             let per_try_timeout = Some(Millis::new(200));
             let on = vec![RetryOn::Any5xx];
-            rule.retry = RetryPolicy { attempts: 9, per_try_timeout, on, backoff: Millis::new(1), ..RetryPolicy::default() };
+            rule.retry = RetryPolicy {
+                attempts: 9,
+                per_try_timeout,
+                on,
+                backoff: Millis::new(1),
+                ..RetryPolicy::default()
+            };
         },
         &[silent.address],
     ));
@@ -71,7 +77,10 @@ async fn a_pooled_connection_that_was_closed_costs_no_request() {
     // Answers one request per connection, then hangs up without having said so.
     let upstream = {
         let answered = answered.clone();
-        Upstream::start(move |_| if answered.fetch_xor(true, Ordering::SeqCst) { String::new() } else { ok("once") }).await
+        Upstream::start(
+            move |_| if answered.fetch_xor(true, Ordering::SeqCst) { String::new() } else { ok("once") },
+        )
+        .await
     };
     let mesh = Mesh::outbound(service(|_, _| {}, &[upstream.address]));
     let mut client = mesh.connect().await;
@@ -97,7 +106,11 @@ async fn a_post_that_may_have_been_seen_is_not_sent_twice() {
 async fn a_posts_body_is_sent_again_when_the_route_says_so() {
     let first = Arc::new(AtomicBool::new(true));
     let upstream = Upstream::start(move |request| {
-        if first.swap(false, Ordering::SeqCst) { status(503) } else { ok(request.split_once("\r\n\r\n").unwrap().1) }
+        if first.swap(false, Ordering::SeqCst) {
+            status(503)
+        } else {
+            ok(request.split_once("\r\n\r\n").unwrap().1)
+        }
     })
     .await;
     let retry = RetryPolicy { on: vec![RetryOn::Any5xx], backoff: Millis::new(1), ..RetryPolicy::default() };

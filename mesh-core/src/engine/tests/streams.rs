@@ -46,7 +46,8 @@ async fn http2_upstream() -> std::net::SocketAddr {
             let echo = async |head: Result<RequestHead, _>, _| {
                 (ResponseHead::new(200), Body::full(head.map(|head| head.path).unwrap_or_default()))
             };
-            let served = h2::serve_h2(stream, Scheme::Http, h2::Limits::default(), std::future::pending(), echo);
+            let served =
+                h2::serve_h2(stream, Scheme::Http, h2::Limits::default(), std::future::pending(), echo);
             tokio::task::spawn_local(async move { drop(served.await) });
         }
     });
@@ -93,7 +94,8 @@ async fn websockets_become_tunnels() {
             stream.read_buf(&mut request).await.unwrap();
         }
         assert!(String::from_utf8_lossy(&request).to_lowercase().contains("upgrade: websocket\r\n"));
-        let accept = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello";
+        let accept =
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello";
         stream.write_all(accept).await.unwrap();
         let mut bytes = [0; 4];
         stream.read_exact(&mut bytes).await.unwrap();
@@ -101,7 +103,8 @@ async fn websockets_become_tunnels() {
     });
     let mesh = Mesh::outbound(service(|_, _| {}, &[address]));
     let mut client = mesh.connect().await;
-    let request = format!("GET /chat HTTP/1.1\r\nHost: {SERVICE}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    let request =
+        format!("GET /chat HTTP/1.1\r\nHost: {SERVICE}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
     client.write_all(request.as_bytes()).await.unwrap();
     let mut seen = Vec::new();
     let greeted = async {
@@ -128,18 +131,13 @@ async fn connect_is_refused() {
 
 #[tokio::test]
 async fn a_drain_lets_requests_end_and_asks_clients_to_go() {
-    let upstream = Upstream::start(|_| {
-        std::thread::sleep(Duration::from_millis(200));
-        ok("slow")
-    })
-    .await;
+    let upstream = Upstream::start(|_| format!("slow:{}", ok("slow"))).await;
     let mesh = Mesh::outbound(service(|_, _| {}, &[upstream.address]));
     let (mut busy, mut idle) = (mesh.connect().await, mesh.connect().await);
     busy.write_all(format!("GET / HTTP/1.1\r\nHost: {SERVICE}\r\n\r\n").as_bytes()).await.unwrap();
-    while mesh.engine.connections() < 2 {
+    while mesh.engine.connections() < 2 || upstream.requests() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    tokio::time::sleep(Duration::from_millis(50)).await;
     let draining = tokio::spawn(mesh.engine.drain(Duration::from_secs(5)));
     let answer = response(&mut busy).await;
     assert!(answer.ends_with("slow") && answer.to_lowercase().contains("connection: close"), "{answer}");
