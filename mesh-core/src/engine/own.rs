@@ -57,6 +57,11 @@ impl OwnFacts {
         }
     }
 
+    /// The workload beside us.
+    pub(crate) fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
     /// What is known of anything on this connection.
     pub(crate) fn record(&self, downstream: &Downstream) -> Record {
         let peer = &downstream.peer;

@@ -87,5 +87,6 @@ impl Drop for Lease {
         {
             self.worker.pool().put(key, connection, origin, served + 1);
         }
+        self.worker.pool().free();
     }
 }
