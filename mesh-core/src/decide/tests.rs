@@ -70,8 +70,8 @@ fn head(line: &str, fields: &[(&str, &str)]) -> RequestHead {
         path,
         query,
         version: Version::Http11,
-        upgrade: None,
         headers,
+        upgrade: None,
     }
 }
 

@@ -24,8 +24,8 @@ fn head() -> RequestHead {
         path: Bytes::from_static(b"/reviews/0"),
         query: Some(Bytes::from_static(b"a=1")),
         version: Version::Http11,
-        upgrade: None,
         headers,
+        upgrade: None,
     }
 }
 
