@@ -30,7 +30,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     headers.append("end-user", "jason");
     let (method, scheme, version) = (Method::GET, Scheme::Http, Version::Http11);
     let (host, authority, path) = (Host::parse("reviews")?, "reviews:9080".into(), "/reviews/0".into());
-    let head = RequestHead { method, scheme, host, authority, path, query: None, version, headers, upgrade: None };
+    let head =
+        RequestHead { method, scheme, host, authority, path, query: None, version, headers, upgrade: None };
     let (address, local) = ("10.244.0.5:40000".parse()?, "10.96.0.7:9080".parse()?);
     let peer = Peer { address, local, identity: None, workload: None, tls: None };
     let entry = Entry::Outbound { destination: local };

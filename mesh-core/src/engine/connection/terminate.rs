@@ -1,5 +1,6 @@
 //! Terminates TLS, and learns who is there from the handshake that has just been made.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -106,13 +107,16 @@ const fn version_name(version: ProtocolVersion) -> Option<&'static str> {
 
 /// TLS configurations made of a gateway's secrets, kept until the secret changes.
 #[derive(Default)]
-pub(crate) struct GatewayCertificates(std::cell::RefCell<Vec<(TlsMode, Arc<Secret>, Arc<ServerConfig>)>>);
+pub(crate) struct GatewayCertificates(RefCell<Vec<Made>>);
+
+/// Of what a configuration was made, and the configuration.
+type Made = (TlsMode, Arc<Secret>, Arc<ServerConfig>);
 
 impl GatewayCertificates {
     /// The configuration for a secret, made on first use.
     fn config(&self, mode: TlsMode, secret: &Arc<Secret>) -> Result<Arc<ServerConfig>, tls::TlsError> {
         let mut made = self.0.borrow_mut();
-        let same = |(of, from, _): &&(TlsMode, Arc<Secret>, _)| *of == mode && Arc::ptr_eq(from, secret);
+        let same = |(of, from, _): &&Made| *of == mode && Arc::ptr_eq(from, secret);
         if let Some((_, _, config)) = made.iter().find(same) {
             return Ok(Arc::clone(config));
         }

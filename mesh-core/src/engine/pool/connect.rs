@@ -85,7 +85,9 @@ pub(crate) async fn connection(
         Some(gate) => Some(turn(gate, route).await?),
         None => None,
     };
-    if gate.is_some() && let Some(lease) = pooled(worker, view, version) {
+    if gate.is_some()
+        && let Some(lease) = pooled(worker, view, version)
+    {
         return Ok(lease);
     }
     let permit = match place(worker, route, view, version).await? {
@@ -128,7 +130,9 @@ async fn place(
         return Ok(Place::Permit(permit));
     }
     // Idle connections to other endpoints must not keep this one from being reached.
-    if worker.pool().evict(view.cluster) && let Ok(permit) = route.admit() {
+    if worker.pool().evict(view.cluster)
+        && let Ok(permit) = route.admit()
+    {
         return Ok(Place::Permit(permit));
     }
     let _pending = route.admit_pending().map_err(NoConnection::Refused)?;

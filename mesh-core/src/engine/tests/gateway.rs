@@ -50,7 +50,7 @@ async fn connect(port: u16) -> TcpStream {
 /// S36: nothing is restarted, and nobody is cut off.
 #[tokio::test]
 async fn listeners_open_and_close_while_connections_go_on() {
-    let upstream = Upstream::start(|request| ok(request)).await;
+    let upstream = Upstream::start(ok).await;
     let (first, second) = (dead().await.port(), dead().await.port());
     let settings =
         Settings { gateway: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), workers: 2, ..Settings::default() };

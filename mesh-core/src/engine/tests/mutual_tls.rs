@@ -59,7 +59,7 @@ fn client(issuer: &Issuer, endpoint_address: SocketAddr, identity: &str, protoco
 #[tokio::test]
 async fn requests_travel_under_mutual_tls_and_the_server_learns_who_called() {
     let issuer = issuer();
-    let application = Upstream::start(|request| ok(request)).await;
+    let application = Upstream::start(ok).await;
     let server = server(&issuer, application.address, Protocol::Http, MtlsMode::Strict);
     let client = client(&issuer, server.engine.inbound_address().unwrap(), REVIEWS, Protocol::Http);
     for _ in 0..3 {
@@ -86,7 +86,7 @@ async fn strict_closes_plaintext_before_the_application_sees_a_byte() {
 #[tokio::test]
 async fn permissive_takes_both() {
     let issuer = issuer();
-    let application = Upstream::start(|request| ok(request)).await;
+    let application = Upstream::start(ok).await;
     let server = server(&issuer, application.address, Protocol::Http, MtlsMode::Permissive);
     let inbound = server.engine.inbound_address().unwrap();
     let client = client(&issuer, inbound, REVIEWS, Protocol::Http);
@@ -126,4 +126,35 @@ async fn opaque_bytes_travel_under_mutual_tls() {
     let mut bytes = [0; 5];
     stream.read_exact(&mut bytes).await.unwrap();
     assert_eq!(&bytes, b"redis");
+}
+
+#[tokio::test]
+async fn a_connection_that_a_new_policy_would_refuse_is_closed() {
+    let issuer = issuer();
+    let application = Upstream::saying("fine").await;
+    for protocol in [Protocol::Http, Protocol::Tcp] {
+        let mut server = server(&issuer, application.address, protocol, MtlsMode::Permissive);
+        let mut plain = TcpStream::connect(server.engine.inbound_address().unwrap()).await.unwrap();
+        plain.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        assert!(response(&mut plain).await.ends_with("fine"));
+        let mut strict = own(Role::Sidecar);
+        strict.inbound = vec![inbound_port(application.address.port(), protocol, MtlsMode::Strict)];
+        server.change(|config| config.insert(Resource::Own(Box::new(strict))));
+        let closed = tokio::time::timeout(std::time::Duration::from_secs(1), plain.read(&mut [0; 1])).await;
+        assert_eq!(closed.expect("closed within a second").unwrap_or(0), 0, "{protocol:?}");
+    }
+}
+
+/// What a pod sends to itself does not leave it, and so is not captured on the way in.
+#[tokio::test]
+async fn a_pod_reaches_itself_through_its_own_service() {
+    let issuer = issuer();
+    let application = Upstream::saying("myself").await;
+    let mut client = client(&issuer, application.address, WEB, Protocol::Http);
+    let mut target = endpoint(application.address);
+    target.transport = Transport::MeshTls;
+    target.workload = own(Role::Sidecar).workload;
+    let endpoints = Endpoints { cluster: CLUSTER.into(), endpoints: vec![target] };
+    client.change(|config| config.insert(Resource::Endpoints(endpoints)));
+    assert!(client.get("/").await.ends_with("myself"));
 }

@@ -11,7 +11,7 @@ use crate::model::{HeaderEdits, OutboundPolicy, Protocol, Resource, Role, Root};
 
 #[tokio::test]
 async fn a_request_reaches_an_endpoint_and_its_answer_comes_back() {
-    let upstream = Upstream::start(|request| ok(request)).await;
+    let upstream = Upstream::start(ok).await;
     let mesh = Mesh::outbound(service(|_, _| {}, &[upstream.address]));
     let answer = mesh.get("/reviews/7?all").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
@@ -80,7 +80,7 @@ async fn bodies_of_any_size_pass_unchanged() {
 
 #[tokio::test]
 async fn headers_are_edited_as_the_route_says() {
-    let upstream = Upstream::start(|request| ok(request)).await;
+    let upstream = Upstream::start(ok).await;
     let mesh = Mesh::outbound(service(
         |rule, _| {
             rule.request_headers = HeaderEdits {
@@ -100,7 +100,7 @@ async fn headers_are_edited_as_the_route_says() {
 
 #[tokio::test]
 async fn callers_cannot_forge_who_called() {
-    let upstream = Upstream::start(|request| ok(request)).await;
+    let upstream = Upstream::start(ok).await;
     let mesh = Mesh::outbound(service(|_, _| {}, &[upstream.address]));
     let request =
         format!("GET / HTTP/1.1\r\nHost: {SERVICE}\r\nX-Forwarded-Client-Cert: URI=spiffe://evil\r\n\r\n");

@@ -151,3 +151,23 @@ async fn limits_of_requests_answer_with_overflow() {
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert!(answer.to_lowercase().contains("x-envoy-overloaded: true"), "{answer}");
 }
+
+#[tokio::test]
+async fn at_the_limit_of_connections_requests_wait_for_one() {
+    let upstream = Upstream::start(|_| format!("slow:{}", ok("turn"))).await;
+    let mesh =
+        Mesh::outbound(service(|_, cluster| cluster.pool.max_connections = Some(1), &[upstream.address]));
+    let (first, second) = tokio::join!(mesh.get("/1"), mesh.get("/2"));
+    assert!(first.ends_with("turn") && second.ends_with("turn"), "{first} {second}");
+    assert_eq!((upstream.requests(), upstream.connections()), (2, 1));
+}
+
+#[tokio::test]
+async fn an_idle_connection_elsewhere_does_not_block_the_limit() {
+    let (a, b) = (Upstream::saying("a").await, Upstream::saying("b").await);
+    let mesh =
+        Mesh::outbound(service(|_, cluster| cluster.pool.max_connections = Some(1), &[a.address, b.address]));
+    for _ in 0..10 {
+        assert!(mesh.get("/").await.starts_with("HTTP/1.1 200 "));
+    }
+}

@@ -1,5 +1,7 @@
 //! HTTP/2, upgrades, and the end of connections.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,12 +39,15 @@ async fn text(mut body: Body) -> String {
     text
 }
 
-/// An upstream that speaks HTTP/2 only and answers with the path.
-async fn http2_upstream() -> std::net::SocketAddr {
+/// An upstream that speaks HTTP/2 only and answers with the path; counts its connections.
+async fn http2_upstream() -> (std::net::SocketAddr, Rc<Cell<u32>>) {
+    let connections = Rc::<Cell<u32>>::default();
+    let opened = Rc::clone(&connections);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::task::spawn_local(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            opened.set(opened.get() + 1);
             let echo = async |head: Result<RequestHead, _>, _| {
                 (ResponseHead::new(200), Body::full(head.map(|head| head.path).unwrap_or_default()))
             };
@@ -51,21 +56,25 @@ async fn http2_upstream() -> std::net::SocketAddr {
             tokio::task::spawn_local(async move { drop(served.await) });
         }
     });
-    address
+    (address, connections)
 }
 
 #[tokio::test]
 async fn http2_goes_to_http2_over_one_connection() {
     LocalSet::new()
         .run_until(async {
-            let upstream = http2_upstream().await;
+            let (upstream, connections) = http2_upstream().await;
             let resources = service(|_, cluster| cluster.protocol = Protocol::Grpc, &[upstream]);
             let mesh = Mesh::outbound(resources);
             let client = h2::connect(mesh.connect().await, h2::Limits::default()).await.unwrap();
-            for path in ["/a", "/b", "/c"] {
+            let ask = async |path: &str| {
                 let (answer, body) = client.send(&head(path), Body::empty()).await.unwrap();
                 assert_eq!((answer.status, text(body).await.as_str()), (200, path));
-            }
+            };
+            // All at once, and none has a connection yet: they share one all the same.
+            tokio::join!(ask("/a"), ask("/b"), ask("/c"), ask("/d"));
+            ask("/e").await;
+            assert_eq!(connections.get(), 1);
         })
         .await;
 }
@@ -74,7 +83,7 @@ async fn http2_goes_to_http2_over_one_connection() {
 async fn http1_is_taken_to_http2_where_the_service_speaks_only_that() {
     LocalSet::new()
         .run_until(async {
-            let upstream = http2_upstream().await;
+            let (upstream, _) = http2_upstream().await;
             let mesh = Mesh::outbound(service(|_, cluster| cluster.protocol = Protocol::Http2, &[upstream]));
             let answer = mesh.get("/x").await;
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
@@ -118,6 +127,16 @@ async fn websockets_become_tunnels() {
     let mut echo = [0; 4];
     timeout(Duration::from_secs(10), client.read_exact(&mut echo)).await.unwrap().unwrap();
     assert_eq!(&echo, b"ping");
+}
+
+/// A tunnel of HTTP/2 would carry requests past every policy.
+#[tokio::test]
+async fn nothing_but_websocket_is_switched_to() {
+    let upstream = Upstream::start(ok).await;
+    let mesh = Mesh::outbound(service(|_, _| {}, &[upstream.address]));
+    let request = format!("GET / HTTP/1.1\r\nHost: {SERVICE}\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");
+    let answer = ask(mesh.connect().await, &request).await.to_lowercase();
+    assert!(answer.starts_with("http/1.1 200 ") && !answer.contains("upgrade"), "{answer}");
 }
 
 #[tokio::test]
