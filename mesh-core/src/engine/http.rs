@@ -44,7 +44,7 @@ pub(crate) async fn serve_connection(
     let watched = Rc::clone(&downstream);
     let serving = async {
         match version {
-            Version::Http2 => serve_http2(worker, downstream, stream).await,
+            Version::Http2 => Box::pin(serve_http2(worker, downstream, stream)).await,
             Version::Http10 | Version::Http11 => serve_http1(worker, &downstream, stream).await,
         }
     };
@@ -86,7 +86,8 @@ async fn serve_http1(worker: &Rc<Worker>, downstream: &Rc<Downstream>, stream: S
             Err(reject) => (Err(reject), Body::empty()),
         };
         let reply = tokio::select! {
-            reply = serve::request(worker, downstream, head, body) => reply,
+            // Boxed, so that a connection is large only while a request is on it.
+            reply = Box::pin(serve::request(worker, downstream, head, body)) => reply,
             () = connection.gone() => break,
         };
         if worker.drain().is_draining() {

@@ -20,7 +20,7 @@ pub(crate) async fn protocol_of(worker: &Worker, address: SocketAddr) -> Result<
             Lookup::NotFound => return Ok(Protocol::Detect),
             Lookup::Unknown => {}
         }
-        wait(worker, &Root::Address(address)).await?;
+        Box::pin(wait(worker, &Root::Address(address))).await?;
     }
     Err(Failure::DiscoveryTimeout)
 }

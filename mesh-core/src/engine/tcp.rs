@@ -61,8 +61,12 @@ async fn forward(
     record: &mut Record,
     open: &mut bool,
 ) -> Result<(), Failure> {
-    let plan = decide(worker, downstream, sni.as_ref(), record).await?;
-    let upstream = connect(worker, downstream, &plan, record).await?;
+    // Boxed, so that what is only needed to begin does not stay with the connection.
+    let begin = async {
+        let plan = decide(worker, downstream, sni.as_ref(), record).await?;
+        connect(worker, downstream, &plan, record).await
+    };
+    let upstream = Box::pin(begin).await?;
     worker.reporter().open_connection(record);
     *open = true;
     let counted = Counted::default();

@@ -72,7 +72,8 @@ async fn handshake(
     stream: Ahead<TcpStream>,
     config: Arc<ServerConfig>,
 ) -> Result<TlsStream<Ahead<TcpStream>>, Refused> {
-    let accepted = timeout(worker.limits().handshake, TlsAcceptor::from(config).accept(stream)).await;
+    let accepting = Box::pin(TlsAcceptor::from(config).accept(stream));
+    let accepted = timeout(worker.limits().handshake, accepting).await;
     let stream = accepted.map_err(|_| Refused::HandshakeTimeout)?.map_err(Refused::Handshake)?;
     Ok(TlsStream::Server(stream))
 }

@@ -163,3 +163,16 @@ async fn a_drain_lets_requests_end_and_asks_clients_to_go() {
     assert_eq!(idle.read(&mut [0; 1]).await.unwrap_or(0), 0);
     timeout(Duration::from_secs(8), draining).await.unwrap().unwrap();
 }
+
+/// Ten thousand idle connections must not cost much more than their sockets.
+#[tokio::test]
+async fn a_connection_between_requests_is_small() {
+    let mesh = Mesh::outbound(service(|_, _| {}, &[]));
+    let worker = Rc::new(crate::engine::worker::Worker::new(mesh.engine.shared.clone()));
+    let stream = mesh.connect().await;
+    let peer = stream.peer_addr().unwrap();
+    let door = crate::engine::listen::Door::Outbound(crate::engine::Capture::Fixed(VIRTUAL.parse().unwrap()));
+    let future = crate::engine::connection::serve(worker, door, stream, peer);
+    let size = size_of_val(&future);
+    assert!(size <= 4096, "{size} bytes");
+}
