@@ -3,3 +3,4 @@
 pub mod api;
 pub mod problem;
 pub mod source;
+pub mod world;

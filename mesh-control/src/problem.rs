@@ -63,7 +63,7 @@ impl fmt::Display for ObjectRef {
 pub struct Problem {
     pub severity: Severity,
     /// None when not even the object could be made out.
-    pub object: Option<ObjectRef>,
+    pub object: Option<Box<ObjectRef>>,
     pub file: Option<Arc<PathBuf>>,
     /// From 1.
     pub line: Option<u32>,
@@ -107,7 +107,7 @@ impl Problem {
     /// Says which object it is about.
     #[must_use]
     pub fn about(mut self, object: impl Into<ObjectRef>) -> Self {
-        self.object = Some(object.into());
+        self.object = Some(Box::new(object.into()));
         self
     }
 }

@@ -9,3 +9,6 @@ mod watch;
 
 pub use change::{Change, Loaded, Refusal};
 pub use watch::{WatchError, watch};
+
+#[cfg(test)]
+mod tests;

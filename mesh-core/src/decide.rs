@@ -166,7 +166,7 @@ impl Decide {
 
     /// Decides as far as can be.
     pub fn step(&mut self, request: &Request<'_>, dice: &mut Dice, trail: &mut Trail) -> Decision {
-        match route::find(request, trail) {
+        match route::find(request, dice, trail) {
             route::Found::Rule(found) => self.follow(request, found, dice, trail),
             route::Found::Plan(plan) => Decision::Forward(plan),
             route::Found::Answer(answer) => Decision::Answer(answer),
@@ -212,8 +212,10 @@ impl Decide {
         dice: &mut Dice,
         trail: &mut Trail,
     ) -> Option<Decision> {
-        if let (Delay::NotRolled, Some((time, share))) = (self.delay, fault.delay) {
-            self.delay = if share.hits(dice.roll()) { Delay::Asked } else { Delay::Over };
+        if let Some((time, share)) = fault.delay {
+            if self.delay == Delay::NotRolled {
+                self.delay = if share.hits(dice.roll()) { Delay::Asked } else { Delay::Over };
+            }
             if self.delay == Delay::Asked {
                 trail.note(|| Note::new(NoteKind::Fault, format!("delays by {:?}", time.duration())));
                 return Some(Decision::Ask(Question::Wait(time.duration())));

@@ -87,7 +87,7 @@ impl fmt::Debug for Origin {
 }
 
 /// What is read into a [`Spec`].
-pub trait Content: Sized {
+pub trait Content: Sized + 'static {
     /// The kind; for controllers of pods the first of them.
     const KIND: Kind;
 

@@ -16,7 +16,7 @@ use serde_json::Value;
 #[derive(Debug)]
 pub struct Read<T> {
     pub value: T,
-    /// Paths of the fields that `T` does not know, in the order of the source.
+    /// Paths of the fields that `T` does not know, in the order of the value's members.
     pub unknown: Vec<String>,
 }
 
@@ -50,8 +50,8 @@ pub fn read<T: DeserializeOwned>(value: &Value, root: &str) -> Result<Read<T>, F
 #[derive(Clone, Copy)]
 enum Path<'p> {
     Root(&'p str),
-    Field(&'p Path<'p>, &'p str),
-    Index(&'p Path<'p>, usize),
+    Field(&'p Self, &'p str),
+    Index(&'p Self, usize),
 }
 
 impl fmt::Display for Path<'_> {
@@ -83,9 +83,7 @@ impl<'de> Node<'de, '_> {
         match self.value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Number(number) => {
-                number.deserialize_any(visitor).map_err(|error: serde_json::Error| de::Error::custom(error))
-            }
+            Value::Number(number) => visit_number(number, visitor),
             Value::String(text) => visitor.visit_borrowed_str(text),
             Value::Array(items) => visitor.visit_seq(Items { items: items.iter().enumerate(), node: self }),
             Value::Object(fields) => {
@@ -121,6 +119,7 @@ impl<'de> Node<'de, '_> {
         self.visit(visitor, Nulls::Kept)
     }
 
+    /// Names this node in an error, unless one inside of it is named already.
     fn locate<T>(self, result: Result<T, Error>) -> Result<T, Error> {
         result.map_err(|mut error| {
             error.field.get_or_insert_with(|| self.path.to_string());
@@ -141,7 +140,7 @@ enum Nulls {
 macro_rules! numbers {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            self.locate(self.visit_number(visitor))
+            self.visit_number(visitor)
         }
     )*};
 }
@@ -156,20 +155,20 @@ impl<'de> Deserializer<'de> for Node<'de, '_> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.locate(self.visit(visitor, Nulls::Kept))
+        self.visit(visitor, Nulls::Kept)
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.locate(self.visit_string(visitor))
+        self.visit_string(visitor)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.locate(self.visit_string(visitor))
+        self.visit_string(visitor)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.value {
-            Value::Null => self.locate(visitor.visit_none()),
+            Value::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
@@ -190,9 +189,9 @@ impl<'de> Deserializer<'de> for Node<'de, '_> {
     ) -> Result<V::Value, Error> {
         if !self.value.is_object() {
             let message = format!("expected an object, found {}", name_of(self.value));
-            return self.locate(Err(de::Error::custom(message)));
+            return Err(de::Error::custom(message));
         }
-        self.locate(self.visit(visitor, Nulls::Unset))
+        self.visit(visitor, Nulls::Unset)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -203,10 +202,10 @@ impl<'de> Deserializer<'de> for Node<'de, '_> {
     ) -> Result<V::Value, Error> {
         let Value::String(text) = self.value else {
             let message = format!("expected one of {}, found {}", allowed.join(", "), name_of(self.value));
-            return self.locate(Err(de::Error::custom(message)));
+            return Err(de::Error::custom(message));
         };
         let variant: StrDeserializer<'_, Error> = text.as_str().into_deserializer();
-        self.locate(visitor.visit_enum(variant))
+        visitor.visit_enum(variant)
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -215,6 +214,16 @@ impl<'de> Deserializer<'de> for Node<'de, '_> {
     }
 
     forward_to_deserialize_any! { bool char bytes byte_buf unit unit_struct seq tuple tuple_struct map identifier }
+}
+
+fn visit_number<'de, V: Visitor<'de>>(number: &serde_json::Number, visitor: V) -> Result<V::Value, Error> {
+    if let Some(number) = number.as_u64() {
+        visitor.visit_u64(number)
+    } else if let Some(number) = number.as_i64() {
+        visitor.visit_i64(number)
+    } else {
+        visitor.visit_f64(number.as_f64().unwrap_or(f64::NAN))
+    }
 }
 
 fn name_of(value: &Value) -> String {
@@ -238,7 +247,8 @@ impl<'de> de::SeqAccess<'de> for Items<'de, '_> {
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
         let Some((index, value)) = self.items.next() else { return Ok(None) };
         let path = Path::Index(self.node.path, index);
-        seed.deserialize(Node { value, path: &path, unknown: self.node.unknown }).map(Some)
+        let node = Node { value, path: &path, unknown: self.node.unknown };
+        node.locate(seed.deserialize(node)).map(Some)
     }
 }
 
@@ -266,7 +276,8 @@ impl<'de> de::MapAccess<'de> for Fields<'de, '_> {
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
         let (name, value) = self.pending.take().expect("serde asks for a key before its value");
         let path = Path::Field(self.node.path, name);
-        seed.deserialize(Node { value, path: &path, unknown: self.node.unknown })
+        let node = Node { value, path: &path, unknown: self.node.unknown };
+        node.locate(seed.deserialize(node))
     }
 }
 

@@ -252,16 +252,37 @@ fn chunk(text: &str, first_line: u32) -> Option<Chunk<'_>> {
 }
 
 fn parse(chunk: &Chunk<'_>) -> Result<Value, Problem> {
+    parse_yaml(chunk.text).map_err(|InvalidYaml { line, message }| Problem {
+        line: Some(chunk.line + line),
+        ..Problem::error("", message)
+    })
+}
+
+/// Why a text is not YAML.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InvalidYaml {
+    /// Lines before the mistake.
+    pub(crate) line: u32,
+    pub(crate) message: String,
+}
+
+/// Reads one document of YAML, of which JSON is a part; what is empty is null.
+///
+/// Words like `yes` and `on` are strings, as in YAML 1.2. The parser's budgets bound depth, size and aliases.
+pub(crate) fn parse_yaml(text: &str) -> Result<Value, InvalidYaml> {
     let options = serde_saphyr::options! {
         strict_booleans: true,
         underscored_numbers_as_strings: true,
         with_snippet: false,
     };
-    serde_saphyr::from_str_with_options(chunk.text, options).map_err(|error| {
-        let line = error.location().map_or(1, |location| location.line().max(1));
-        let line = u32::try_from(line - 1).unwrap_or_default() + chunk.line;
-        let message = error.to_string();
-        let message = message.split(" at line ").next().unwrap_or(&message).trim_start_matches("error: ");
-        Problem { line: Some(line), ..Problem::error("", format!("not valid YAML: {message}")) }
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let line = error.location().map_or(0, |location| location.line().saturating_sub(1));
+        let rendered = error.to_string();
+        let message = rendered.lines().next().unwrap_or_default();
+        let message = message.split(" at line ").next().unwrap_or(message).trim_start_matches("error: ");
+        InvalidYaml {
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+            message: format!("not valid YAML: {message}"),
+        }
     })
 }

@@ -1,27 +1,61 @@
 //! What a hashing balancer goes by: xxh64 of something in the request.
 
+use bytes::Bytes;
 use xxhash_rust::xxh64::xxh64;
 
 use super::Request;
-use crate::model::{HashKey, LoadBalancer};
+use crate::dice::Dice;
+use crate::model::{HashKey, LoadBalancer, Millis};
 use crate::snapshot::Cluster;
 use crate::snapshot::matcher::{query_parameter, with_joined};
 
-/// The hash of a request for a cluster; `None` when the cluster does not hash, or the request lacks what is hashed.
-pub(super) fn of(cluster: &Cluster, request: &Request<'_>) -> Option<u64> {
-    let LoadBalancer::ConsistentHash(policy) = &cluster.model.load_balancer else { return None };
+/// What a hashing balancer goes by.
+#[derive(Debug, Default)]
+pub(super) struct Affinity {
+    /// `None` when the cluster does not hash, or the request lacks what is hashed.
+    pub(super) hash: Option<u64>,
+    /// A `set-cookie` for the client, which will bring it back to the same endpoint.
+    pub(super) cookie: Option<Bytes>,
+}
+
+/// The affinity of a request to an endpoint of a cluster.
+pub(super) fn of(cluster: &Cluster, request: &Request<'_>, dice: &mut Dice) -> Affinity {
+    let LoadBalancer::ConsistentHash(policy) = &cluster.model.load_balancer else {
+        return Affinity::default();
+    };
     let head = request.head;
-    match &policy.key {
+    let hash = match &policy.key {
         HashKey::Header(name) => with_joined(&head.headers, name, |value| value.map(hash)),
-        HashKey::Cookie { name, .. } => {
-            head.headers.get_all("cookie").find_map(|cookies| cookie(cookies, name)).map(hash)
+        HashKey::Cookie { name, path, ttl } => {
+            let brought = head.headers.get_all("cookie").find_map(|cookies| cookie(cookies, name));
+            match (brought, ttl) {
+                (None, Some(ttl)) => return new_cookie(name, path.as_deref(), *ttl, dice),
+                (brought, _) => brought.map(hash),
+            }
         }
         HashKey::SourceAddress => Some(match request.peer.address.ip().to_canonical() {
             std::net::IpAddr::V4(address) => hash(&address.octets()),
             std::net::IpAddr::V6(address) => hash(&address.octets()),
         }),
-        HashKey::QueryParameter(name) => query_parameter(head.query.as_deref()?, name).map(hash),
+        HashKey::QueryParameter(name) => {
+            head.query.as_deref().and_then(|query| query_parameter(query, name)).map(hash)
+        }
+    };
+    Affinity { hash, cookie: None }
+}
+
+/// A cookie of our own making; a lifetime of zero makes it one for the session.
+fn new_cookie(name: &str, path: Option<&str>, ttl: Millis, dice: &mut Dice) -> Affinity {
+    let value = format!("{:08x}{:08x}", dice.roll(), dice.roll());
+    let mut cookie = format!("{name}=\"{value}\"");
+    if ttl.milliseconds() > 0 {
+        cookie.push_str(&format!("; Max-Age={}", ttl.milliseconds() / 1000));
     }
+    if let Some(path) = path {
+        cookie.push_str(&format!("; Path={path}"));
+    }
+    cookie.push_str("; HttpOnly");
+    Affinity { hash: Some(hash(value.as_bytes())), cookie: Some(Bytes::from(cookie)) }
 }
 
 fn hash(bytes: &[u8]) -> u64 {

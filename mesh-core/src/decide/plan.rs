@@ -46,6 +46,8 @@ pub struct Plan {
     pub mirrors: Vec<Arc<Cluster>>,
     /// The origin that cross-origin headers are to be written for.
     pub cors_origin: Option<Bytes>,
+    /// A `set-cookie` that brings the client back to the same endpoint.
+    pub cookie: Option<Bytes>,
 }
 
 impl Plan {
@@ -67,6 +69,7 @@ impl Plan {
             hash: None,
             mirrors: Vec::new(),
             cors_origin: None,
+            cookie: None,
         }
     }
 
@@ -98,6 +101,9 @@ impl Plan {
 
     /// Edits the response as the rule says.
     pub fn edit_response(&self, head: &mut ResponseHead) {
+        if let Some(cookie) = &self.cookie {
+            head.headers.append("set-cookie", cookie.clone());
+        }
         let Some(rule) = &self.rule else { return };
         if let Some((backend, alone)) = self.chosen(rule) {
             in_order(alone, &rule.response_edits, &backend.response_edits, |edits, step| match step {

@@ -1,5 +1,6 @@
 //! From a request to the rule, plan or answer that takes it.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::{Answer, Decision, Entry, Plan, Reason, Request, Target, authz, cors,
 use crate::dice::Dice;
 use crate::failure::Failure;
 use crate::message::RequestHead;
-use crate::model::{LoadBalancer, OutboundPolicy, Protocol, Root};
+use crate::model::{Host, LoadBalancer, OutboundPolicy, Protocol, Root};
 use crate::snapshot::rule::{CompiledAction, CompiledBackend};
 use crate::snapshot::table::Matched;
 use crate::snapshot::weighted::Weighted;
@@ -36,13 +37,11 @@ impl Found<'_> {
 }
 
 /// Finds what takes the request, by the way it came.
-pub(super) fn find<'a>(request: &Request<'a>, trail: &mut Trail) -> Found<'a> {
+pub(super) fn find<'a>(request: &Request<'a>, dice: &mut Dice, trail: &mut Trail) -> Found<'a> {
     match request.entry {
-        Entry::Outbound { .. } => outbound(request, trail),
+        Entry::Outbound { destination } => outbound(request, destination, dice, trail),
         Entry::Inbound { port } => authorized(request, trail, |own, _| inbound(request, own, port)),
-        Entry::Gateway { routes, .. } => {
-            authorized(request, trail, |_, trail| gateway(request, routes, trail))
-        }
+        Entry::Gateway { .. } => authorized(request, trail, |own, trail| gateway(request, own, trail)),
     }
 }
 
@@ -63,23 +62,25 @@ fn authorized<'a>(
     }
 }
 
-fn outbound<'a>(request: &Request<'a>, trail: &mut Trail) -> Found<'a> {
-    let (host, port) = (&request.head.host, request.entry.port());
+fn outbound<'a>(request: &Request<'a>, address: SocketAddr, dice: &mut Dice, trail: &mut Trail) -> Found<'a> {
+    let (host, port) = (&request.head.host, address.port());
     match request.snapshot.host(host, port) {
         Lookup::Found(virtual_host) => in_virtual_host(request, virtual_host, trail),
         Lookup::Unknown => Found::Need(Root::Host { host: host.clone(), port }),
         Lookup::NotFound => {
             trail.note(|| Note::new(NoteKind::Lookup, format!("no routes for host {host} on port {port}")));
-            by_address(request, trail)
+            by_address(request, address, dice, trail)
         }
     }
 }
 
 /// The host is not one we route by: goes where the address belongs, or is passed through.
-fn by_address<'a>(request: &Request<'a>, trail: &mut Trail) -> Found<'a> {
-    let Entry::Outbound { destination: address } = request.entry else {
-        return Found::failure(Failure::NoRoute, request, trail);
-    };
+fn by_address<'a>(
+    request: &Request<'a>,
+    address: SocketAddr,
+    dice: &mut Dice,
+    trail: &mut Trail,
+) -> Found<'a> {
     match request.snapshot.address(address) {
         Lookup::Unknown => Found::Need(Root::Address(address)),
         Lookup::Found(destination) => match request.snapshot.cluster(&destination.cluster) {
@@ -89,7 +90,8 @@ fn by_address<'a>(request: &Request<'a>, trail: &mut Trail) -> Found<'a> {
                 });
                 let mut plan = Plan::direct(target(cluster, request), names::default(), Retry::standard());
                 plan.cluster = Some(Arc::clone(cluster));
-                plan.hash = hash::of(cluster, request);
+                let affinity = hash::of(cluster, request, dice);
+                (plan.hash, plan.cookie) = (affinity.hash, affinity.cookie);
                 plan.timeout = grpc_timeout(request.head);
                 Found::Plan(Box::new(plan))
             }
@@ -118,18 +120,30 @@ fn inbound<'a>(request: &Request<'a>, own: &Own, port: u16) -> Found<'a> {
     Found::Plan(Box::new(Plan::direct(Target::Original(request.peer.local), names::default(), retry)))
 }
 
-fn gateway<'a>(request: &Request<'a>, routes: &str, trail: &mut Trail) -> Found<'a> {
-    let table = request.snapshot.routes(routes);
-    match table.and_then(|table| table.host(&request.head.host)) {
+fn gateway<'a>(request: &Request<'a>, own: &Own, trail: &mut Trail) -> Found<'a> {
+    let Entry::Gateway { port, routes, tls } = request.entry else {
+        return Found::failure(Failure::Internal, request, trail);
+    };
+    let host = &request.head.host;
+    if tls && is_misdirected(own, port, routes, host) {
+        trail.note(|| Note::new(NoteKind::Lookup, format!("another server on port {port} serves {host}")));
+        return Found::failure(Failure::Misdirected, request, trail);
+    }
+    match request.snapshot.routes(routes).and_then(|table| table.host(host)) {
         Some(virtual_host) => in_virtual_host(request, virtual_host, trail),
         None => {
-            let host = &request.head.host;
             trail.note(|| {
                 Note::new(NoteKind::Lookup, format!("table {routes} has no routes for host {host}"))
             });
             Found::failure(Failure::NoRoute, request, trail)
         }
     }
+}
+
+/// Whether the host belongs to another TLS server than the one that SNI has led to (semantics.md 45): that server may ask
+/// for a client certificate, which this connection has not shown.
+fn is_misdirected(own: &Own, port: u16, routes: &str, host: &Host) -> bool {
+    own.server(port, Some(host)).is_some_and(|(server, _)| server.routes.as_deref() != Some(routes))
 }
 
 fn in_virtual_host<'a>(request: &Request<'a>, virtual_host: &'a VirtualHost, trail: &mut Trail) -> Found<'a> {
@@ -216,6 +230,7 @@ fn forward(
     // A reference that the control plane found invalid has no name (semantics.md 44); a name that nobody defines is D6.
     let missing = if name.is_empty() { Failure::InvalidBackend } else { Failure::NoCluster };
     let Some(cluster) = request.snapshot.cluster(name) else { return fail(missing, request, found, trail) };
+    let affinity = hash::of(cluster, request, dice);
     let mirrors = rule.mirrors.iter().filter(|mirror| mirror.share.hits(dice.roll()));
     Decision::Forward(Box::new(Plan {
         target: target(cluster, request),
@@ -226,7 +241,8 @@ fn forward(
         matched: found.matched.index,
         timeout: timeout(rule.timeout, request.head),
         retry: Arc::clone(&rule.retry),
-        hash: hash::of(cluster, request),
+        hash: affinity.hash,
+        cookie: affinity.cookie,
         mirrors: mirrors.filter_map(|mirror| request.snapshot.cluster(&mirror.cluster).cloned()).collect(),
         cors_origin: rule.cors.as_ref().and_then(|policy| cors::allowed_origin(policy, request.head)),
     }))

@@ -118,7 +118,8 @@ impl Ejector {
         now: u64,
         all: impl Iterator<Item = &'a Health>,
     ) -> bool {
-        if !health.count(policy, outcome) || health.is_ejected(now) {
+        // What comes in late from before the ejection does not count towards the next.
+        if health.is_ejected(now) || !health.count(policy, outcome) {
             return false;
         }
         let _deciding = self.gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -169,6 +170,8 @@ mod tests {
         assert!(!fail(&ejector, &pool, 0, 4, 1_000), "a success starts the count anew");
         assert!(fail(&ejector, &pool, 0, 1, 1_000));
         assert!(pool[0].is_ejected(30_999) && !pool[0].is_ejected(31_000));
+        fail(&ejector, &pool, 0, 9, 30_000);
+        assert!(!fail(&ejector, &pool, 0, 4, 31_000), "late failures do not count towards the next ejection");
     }
 
     /// D5: one may always go, the last never.

@@ -53,7 +53,7 @@ fn s32_deny_goes_before_allow_and_without_allow_policies_all_is_allowed() {
     let admin = json!([{"to": [{"paths": [{"prefix": "/admin"}]}]}]);
     let (allow, deny) = (policy(json!("allow"), gets), policy(json!("deny"), admin));
     assert!(allows(&[], None, "PUT r/"));
-    assert!(allows(&[deny.clone()], None, "PUT r/"));
+    assert!(allows(std::slice::from_ref(&deny), None, "PUT r/"));
     assert!(allows(&[allow.clone(), deny.clone()], None, "GET r/"));
     assert!(!allows(&[allow.clone(), deny.clone()], None, "PUT r/"));
     assert!(!allows(&[allow, deny], None, "GET r/admin/x"));
@@ -92,7 +92,7 @@ fn s33_on_connections_http_rules_never_allow_and_deny_wider() {
         json!("allow"),
         json!([{"from": [{"principals": [{"exact": "cluster.local/ns/default/sa/web"}]}]}]),
     );
-    assert!(of_connection(&[web.clone()], Some(WEB)));
+    assert!(of_connection(std::slice::from_ref(&web), Some(WEB)));
     assert!(!of_connection(&[web], None));
 }
 
@@ -115,8 +115,8 @@ fn s34_who_is_calling() {
         (json!({"requestPrincipals": ["present"]}), [false; 4]),
     ] {
         let policy = policy(json!("allow"), json!([{"from": [source]}]));
-        let seen =
-            [Some(WEB), Some(old), Some(foreign), None].map(|who| allows(&[policy.clone()], who, "GET r/"));
+        let seen = [Some(WEB), Some(old), Some(foreign), None]
+            .map(|who| allows(std::slice::from_ref(&policy), who, "GET r/"));
         assert_eq!(seen, allowed, "{source}");
     }
 }

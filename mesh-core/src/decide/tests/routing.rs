@@ -312,3 +312,52 @@ fn the_trail_says_why() {
     assert_eq!(trail.notes()[1].text, "route \"v2 only\" match 0: header v does not match");
     assert_eq!(trail.notes()[2].origin.as_ref().unwrap().to_string(), "VirtualService default/vs");
 }
+
+#[test]
+fn s45_a_host_of_another_tls_server_is_misdirected() {
+    let origin = json!({"kind": "Gateway", "namespace": "d", "name": "g", "field": ""});
+    let server = |host: &str, routes: &str| json!({"hosts": [host], "tls": {"mode": "simple", "secret": "d/s"}, "routes": routes, "origin": origin});
+    let servers = [server("*.a.com", "http.8080"), server("x.a.com", "other")];
+    let own =
+        own(json!({"role": "ingress", "listeners": [{"port": 8080, "protocol": "tls", "servers": servers}]}));
+    let snapshot =
+        snapshot(vec![routes("http.8080", json!(["*.a.com"]), vec![rule(json!({}))]), cluster("v1"), own]);
+    let status = |line| match decide(&snapshot, gateway(true), &head(line, &[])) {
+        Decision::Answer(answer) => answer.status,
+        _ => 200,
+    };
+    assert_eq!(["GET y.a.com/", "GET x.a.com/", "GET b.com/"].map(status), [200, 421, 404]);
+}
+
+#[test]
+fn a_hashing_cluster_goes_by_what_the_request_brings_or_gives_it_a_cookie() {
+    let hashing = |key: Value| {
+        let mut hashing = cluster("v1");
+        hashing["cluster"]["loadBalancer"] = json!({"consistentHash": {"key": key, "minimumRingSize": null}});
+        snapshot(vec![routes("r:9080", json!(["reviews"]), vec![rule(json!({}))]), hashing])
+    };
+    let planned = |key: &Value, line: &str, fields: &[(&str, &str)]| {
+        plan(decide(&hashing(key.clone()), outbound(), &head(line, fields)))
+    };
+    for (key, line, fields) in [
+        (json!({"header": "x-user"}), "GET reviews/", &[("X-User", "a")][..]),
+        (json!({"queryParameter": "u"}), "GET reviews/?u=a", &[]),
+        (
+            json!({"cookie": {"name": "s", "path": null, "ttl": null}}),
+            "GET reviews/",
+            &[("cookie", "t=b; s=a")],
+        ),
+    ] {
+        assert_eq!(planned(&key, line, fields).hash, Some(xxhash_rust::xxh64::xxh64(b"a", 0)), "{key}");
+        assert_eq!(planned(&key, "GET reviews/", &[]).hash, None, "{key}");
+    }
+    assert!(planned(&json!("sourceAddress"), "GET reviews/", &[]).hash.is_some());
+
+    let key = json!({"cookie": {"name": "s", "path": "/", "ttl": 60_000}});
+    let (first, mut response) = (planned(&key, "GET reviews/", &[]), crate::message::ResponseHead::new(200));
+    first.edit_response(&mut response);
+    let set = response.headers.get_str("set-cookie").unwrap();
+    assert!(set.ends_with("; Max-Age=60; Path=/; HttpOnly"), "{set}");
+    let again = planned(&key, "GET reviews/", &[("cookie", set.split(';').next().unwrap())]);
+    assert_eq!((again.hash, again.cookie.is_none()), (first.hash, true));
+}

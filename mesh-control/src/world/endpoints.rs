@@ -1,0 +1,175 @@
+//! Which workloads stand behind a service or a ServiceEntry.
+
+use std::net::IpAddr;
+
+use super::World;
+use crate::api::core::{IntOrString, Pod, PodSpec, Service, ServicePort, TransportProtocol};
+use crate::api::meta::{StringMap, selects};
+use crate::api::networking::{Port, ServiceEntry, WorkloadEntry};
+use crate::api::{Item, Metadata};
+
+/// A pod behind one port of a service.
+#[derive(Debug, Clone, Copy)]
+pub struct PodEndpoint<'w> {
+    pub pod: Item<'w, Pod>,
+    pub address: IpAddr,
+    /// Where the pod listens.
+    pub port: u16,
+    /// Takes requests; only ready ones are returned unless the service publishes all.
+    pub ready: bool,
+}
+
+impl<'w> PodEndpoint<'w> {
+    /// The pod's labels, which subsets select by.
+    pub fn labels(&self) -> &'w StringMap {
+        &self.pod.object.meta.labels
+    }
+
+    /// The pod's UID; empty if nobody gave it one.
+    pub fn uid(&self) -> &'w str {
+        self.pod.object.meta.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The pod's identity within its namespace.
+    pub fn service_account(&self) -> &'w str {
+        service_account(&self.pod.spec.spec)
+    }
+
+    /// The node the pod runs on.
+    pub fn node(&self) -> Option<&'w str> {
+        self.pod.spec.spec.node_name.as_deref()
+    }
+
+    /// `region/zone/subzone`, as far as labels tell; empty if they do not.
+    pub fn locality(&self) -> String {
+        locality(self.labels())
+    }
+
+    /// The name of the controller that made the pod, as metrics call the workload.
+    pub fn workload(&self) -> &'w str {
+        workload_name(&self.pod.object.meta)
+    }
+}
+
+/// A workload behind one port of a ServiceEntry.
+#[derive(Debug, Clone, Copy)]
+pub enum EntryEndpoint<'w> {
+    /// Written in the entry, or a WorkloadEntry it selects; the number is the port it listens on.
+    Written(&'w WorkloadEntry, u16),
+    /// A pod the entry selects.
+    Pod(PodEndpoint<'w>),
+}
+
+impl World {
+    /// The pods behind a port of a service: selected, with an address, and ready.
+    ///
+    /// A service without a selector has none: nobody tells us its endpoints.
+    pub fn endpoints_of<'w>(
+        &'w self,
+        service: &Item<'w, Service>,
+        port: &ServicePort,
+    ) -> Vec<PodEndpoint<'w>> {
+        if service.selector.is_empty() {
+            return Vec::new();
+        }
+        let all = service.publish_not_ready_addresses;
+        self.selected_pods(service.namespace(), &service.spec.selector)
+            .filter_map(|pod| pod_endpoint(pod, target_port(port, &pod)?))
+            .filter(|endpoint| endpoint.ready || all)
+            .collect()
+    }
+
+    /// The workloads behind a port of a ServiceEntry; empty means that its hosts are to be resolved, or dialled as
+    /// they are, as its resolution says.
+    pub fn endpoints_of_entry<'w>(
+        &'w self,
+        entry: &Item<'w, ServiceEntry>,
+        port: &Port,
+    ) -> Vec<EntryEndpoint<'w>> {
+        let number = port.target_port.unwrap_or(port.number);
+        let written = |workload: &'w WorkloadEntry| {
+            EntryEndpoint::Written(workload, workload.ports.get(&port.name).copied().unwrap_or(number))
+        };
+        let mut endpoints: Vec<_> = entry.spec.endpoints.iter().map(written).collect();
+        if let Some(selector) = &entry.spec.workload_selector {
+            let workloads = self.in_namespace::<WorkloadEntry>(entry.namespace());
+            let selected = workloads.filter(|workload| selects(&selector.labels, &workload.labels));
+            endpoints.extend(selected.map(|workload| written(workload.spec)));
+            let pods = self.selected_pods(entry.namespace(), &selector.labels);
+            let ready = pods.filter_map(|pod| pod_endpoint(pod, number)).filter(|endpoint| endpoint.ready);
+            endpoints.extend(ready.map(EntryEndpoint::Pod));
+        }
+        endpoints
+    }
+
+    /// The services that a pod stands behind.
+    pub fn services_of<'w>(
+        &'w self,
+        pod: &Item<'w, Pod>,
+    ) -> impl Iterator<Item = Item<'w, Service>> + use<'w> {
+        let labels = &pod.object.meta.labels;
+        self.in_namespace::<Service>(pod.namespace())
+            .filter(move |service| !service.selector.is_empty() && selects(&service.selector, labels))
+    }
+
+    fn selected_pods<'w>(
+        &'w self,
+        namespace: &str,
+        labels: &'w StringMap,
+    ) -> impl Iterator<Item = Item<'w, Pod>> + use<'w> {
+        self.in_namespace::<Pod>(namespace).filter(move |pod| selects(labels, &pod.object.meta.labels))
+    }
+}
+
+fn pod_endpoint<'w>(pod: Item<'w, Pod>, port: u16) -> Option<PodEndpoint<'w>> {
+    let finished = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let address = pod.status.pod_ip.filter(|_| !finished)?;
+    Some(PodEndpoint { pod, address, port, ready: pod.spec.is_ready() })
+}
+
+/// The number that a service's port stands for in a pod; `None` if the pod has no port of that name.
+pub(super) fn target_port(port: &ServicePort, pod: &Pod) -> Option<u16> {
+    match &port.target_port {
+        None => Some(port.port),
+        // Go's zero value: written out by some tools, means absent.
+        Some(IntOrString::Number(0)) => Some(port.port),
+        Some(IntOrString::Number(number)) => Some(*number),
+        Some(IntOrString::Name(name)) => named_port(&pod.spec, name, port.protocol),
+    }
+}
+
+fn named_port(pod: &PodSpec, name: &str, protocol: TransportProtocol) -> Option<u16> {
+    let sidecars = pod.init_containers.iter().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let mut ports = pod.containers.iter().chain(sidecars).flat_map(|container| &container.ports);
+    ports
+        .find(|port| port.name.as_deref() == Some(name) && port.protocol == protocol)
+        .map(|port| port.container_port)
+}
+
+/// The service account of a pod; Kubernetes' default when it names none.
+pub(super) fn service_account(pod: &PodSpec) -> &str {
+    pod.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")
+}
+
+/// From the label Istio reads first, else from the topology labels.
+fn locality(labels: &StringMap) -> String {
+    if let Some(locality) = labels.get("istio-locality") {
+        return locality.replace('.', "/");
+    }
+    let names = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"];
+    let parts: Vec<_> = names.iter().map_while(|name| labels.get(*name).map(String::as_str)).collect();
+    parts.join("/")
+}
+
+/// The controller's name. A ReplicaSet stands for its Deployment: the hash at the end of its name is cut off.
+fn workload_name(meta: &Metadata) -> &str {
+    let Some(owner) = meta.owner_references.iter().find(|owner| owner.controller.unwrap_or(true)) else {
+        return &meta.name;
+    };
+    match meta.label("pod-template-hash") {
+        Some(hash) if owner.kind == "ReplicaSet" => {
+            owner.name.strip_suffix(hash).and_then(|name| name.strip_suffix('-')).unwrap_or(&owner.name)
+        }
+        _ => &owner.name,
+    }
+}
