@@ -1,14 +1,18 @@
 //! Gateways: listeners that follow the configuration.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::harness::*;
 use crate::engine::Settings;
-use crate::model::{Listener, ListenerProtocol, Protocol, Resource, Role};
+use crate::model::{
+    HostPattern, Listener, ListenerProtocol, Protocol, Resource, Role, Secret, Server, ServerTls, TlsMode,
+};
 
 fn listener(port: u16) -> Listener {
     Listener {
@@ -91,4 +95,82 @@ async fn a_host_without_a_route_is_404() {
     let answer = ask(connect(port).await, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
     assert_eq!(upstream.requests(), 0);
+}
+
+/// A certificate for `name`, as a secret and as what a client has to trust.
+fn secret(name: &str) -> (Secret, CertificateDer<'static>) {
+    let signed = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let secret = Secret {
+        name: format!("default/{name}"),
+        certificates: signed.cert.pem(),
+        private_key: signed.signing_key.serialize_pem(),
+        trust_anchors: String::new(),
+    };
+    (secret, signed.cert.der().clone())
+}
+
+async fn ask_over_tls(port: u16, name: &str, anchor: &CertificateDer<'static>) -> std::io::Result<String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(anchor.clone()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(crate::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let server_name = name.to_owned().try_into().unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(server_name, connect(port).await).await?;
+    let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn tls_is_terminated_by_server_name_and_certificates_are_replaced_while_it_runs() {
+    let upstream = Upstream::start(ok).await;
+    let port = dead().await.port();
+    let mut own = own(Role::Ingress);
+    let server = |name: &str| Server {
+        hosts: vec![HostPattern::parse(name).unwrap()],
+        tls: ServerTls {
+            mode: TlsMode::Simple,
+            secret: Some(format!("default/{name}")),
+            subject_alt_names: Vec::new(),
+        },
+        routes: Some("https".into()),
+        tcp_routes: Vec::new(),
+        origin: Default::default(),
+    };
+    own.listeners = vec![Listener {
+        protocol: ListenerProtocol::Tls,
+        servers: vec![server("a.example"), server("b.example")],
+        routes: None,
+        ..listener(port)
+    }];
+    let ((a, trust_a), (b, trust_b)) = (secret("a.example"), secret("b.example"));
+    let resources = vec![
+        Resource::Own(Box::new(own)),
+        Resource::Cluster(Box::new(cluster(CLUSTER, Protocol::Http))),
+        endpoints(CLUSTER, &[upstream.address]),
+        routes("https", vec![rule(vec![backend(CLUSTER, 1)])]),
+        Resource::Secret(a),
+        Resource::Secret(b),
+    ];
+    let settings = Settings { gateway: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..Settings::default() };
+    let mut mesh = Mesh::start(settings, Default::default(), resources);
+    for (name, trust) in [("a.example", &trust_a), ("b.example", &trust_b)] {
+        let answer = ask_over_tls(port, name, trust).await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.contains("x-forwarded-proto: https"),
+            "{answer}"
+        );
+    }
+    assert!(ask_over_tls(port, "c.example", &trust_a).await.is_err());
+
+    let (renewed, trust_renewed) = secret("a.example");
+    mesh.change(|config| config.insert(Resource::Secret(renewed)));
+    assert!(ask_over_tls(port, "a.example", &trust_renewed).await.unwrap().starts_with("HTTP/1.1 200 "));
+    assert!(ask_over_tls(port, "a.example", &trust_a).await.is_err());
 }
