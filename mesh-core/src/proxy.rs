@@ -123,7 +123,11 @@ where
         () = stop.cancelled() => {}
     }
     shared.draining.store(true, Ordering::Relaxed);
-    let patience = shared.snapshot.load().own().map_or(Duration::from_secs(5), |own| own.model().mesh.drain_timeout.duration());
+    let patience = shared
+        .snapshot
+        .load()
+        .own()
+        .map_or(Duration::from_secs(5), |own| own.model().mesh.drain_timeout.duration());
     engine.drain(patience).await;
     drop(pages);
     Ok(())
@@ -183,7 +187,10 @@ fn outputs(own: &Own, metrics: &Arc<Metrics>) -> Outputs {
 }
 
 /// Starts the three servers; they end with the returned guards or with the process.
-async fn serve_pages(shared: &Shared, stop: &CancellationToken) -> io::Result<[tokio_util::sync::DropGuard; 3]> {
+async fn serve_pages(
+    shared: &Shared,
+    stop: &CancellationToken,
+) -> io::Result<[tokio_util::sync::DropGuard; 3]> {
     let start = async |address: Ipv4Addr, port: u16, pages: crate::daemon::Admin| {
         let listener = TcpListener::bind(SocketAddr::from((address, port))).await?;
         let end = CancellationToken::new();

@@ -6,6 +6,7 @@
 mod gateway;
 mod inbound;
 mod outbound;
+pub(crate) mod revoke;
 pub(crate) mod terminate;
 
 use std::io;
@@ -24,7 +25,7 @@ use super::worker::Worker;
 use crate::decide::{Entry, Peer};
 use crate::failure::Failure;
 use crate::message::Scheme;
-use crate::telemetry::Record;
+use crate::telemetry::{Counter, Record};
 use crate::tls::TlsError;
 
 /// What is known of a downstream connection once its protocol is told.
@@ -101,17 +102,31 @@ enum Refused {
     Read(#[source] io::Error),
 }
 
+impl Refused {
+    const fn counter(&self) -> Option<Counter> {
+        match self {
+            Self::MutualTlsRequired(_) => Some(Counter::PlaintextRefused),
+            Self::Handshake(_) | Self::HandshakeTimeout => Some(Counter::HandshakesFailed),
+            _ => None,
+        }
+    }
+}
+
 /// Serves a connection until it ends. What goes wrong ends this connection and is said at debug level.
 pub(crate) async fn serve(worker: Rc<Worker>, door: Door, stream: TcpStream, peer: SocketAddr) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot switch off Nagle's algorithm");
     }
+    worker.count(Counter::Connections);
     let served = match door {
         Door::Outbound(capture) => outbound::serve(&worker, stream, peer, capture).await,
         Door::Inbound(capture) => inbound::serve(&worker, stream, peer, capture).await,
         Door::Gateway(port) => gateway::serve(&worker, stream, peer, port).await,
     };
     if let Err(refused) = served {
+        if let Some(counter) = refused.counter() {
+            worker.count(counter);
+        }
         let cause = std::error::Error::source(&refused).map(ToString::to_string);
         tracing::debug!(%peer, ?door, %refused, cause, "connection refused");
     }

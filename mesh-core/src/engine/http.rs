@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::body::Body;
 use super::codec::{Reject, h1, h2};
 use super::connection::Downstream;
+use super::connection::revoke::{Carries, revoked};
 use super::stream::{Ahead, Stream, Transport};
 use super::tunnel::{self, Counted};
 use super::worker::Worker;
@@ -40,9 +41,16 @@ pub(crate) async fn serve_connection(
     stream: Stream,
     version: Version,
 ) {
-    match version {
-        Version::Http2 => serve_http2(worker, downstream, stream).await,
-        Version::Http10 | Version::Http11 => serve_http1(worker, &downstream, stream).await,
+    let watched = Rc::clone(&downstream);
+    let serving = async {
+        match version {
+            Version::Http2 => Box::pin(serve_http2(worker, downstream, stream)).await,
+            Version::Http10 | Version::Http11 => serve_http1(worker, &downstream, stream).await,
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = revoked(worker, &watched, Carries::Requests) => {}
     }
 }
 
@@ -78,7 +86,8 @@ async fn serve_http1(worker: &Rc<Worker>, downstream: &Rc<Downstream>, stream: S
             Err(reject) => (Err(reject), Body::empty()),
         };
         let reply = tokio::select! {
-            reply = serve::request(worker, downstream, head, body) => reply,
+            // Boxed, so that a connection is large only while a request is on it.
+            reply = Box::pin(serve::request(worker, downstream, head, body)) => reply,
             () = connection.gone() => break,
         };
         if worker.drain().is_draining() {

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use super::connection::{Downstream, Through};
 use crate::identity::SpiffeId;
-use crate::model::{self, PerMillion, Role, Workload};
+use crate::model::{self, PerMillion, Workload};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::ServiceLabels;
 use crate::telemetry::{Record, Reporting, Security};
@@ -18,7 +18,6 @@ use crate::telemetry::{Record, Reporting, Security};
 pub(crate) struct OwnFacts {
     pub(crate) identity: SpiffeId,
     pub(crate) sampling: Option<PerMillion>,
-    pub(crate) role: Role,
     workload: Arc<Workload>,
     inbound: HashMap<u16, (Arc<ServiceLabels>, Arc<str>)>,
 }
@@ -53,10 +52,14 @@ impl OwnFacts {
         Self {
             identity: own.identity.clone(),
             sampling: own.mesh.tracing.as_ref().map(|tracing| tracing.sampling),
-            role: own.role,
             workload: Arc::new(own.workload.clone()),
             inbound: inbound.collect(),
         }
+    }
+
+    /// The workload beside us.
+    pub(crate) fn workload(&self) -> &Workload {
+        &self.workload
     }
 
     /// What is known of anything on this connection.

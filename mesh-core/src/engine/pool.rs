@@ -8,7 +8,7 @@ mod connect;
 mod key;
 mod lease;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use hashbrown::HashMap;
 use rustls::ClientConfig;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::{Mutex, Notify};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::codec::{h1, h2};
 use super::stream::Transport;
@@ -35,12 +36,20 @@ pub(crate) use lease::Lease;
 
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How often a request that waits for a place looks whether another worker has given one back.
+const SIBLINGS: Duration = Duration::from_millis(20);
+/// How long a line of the access log may wait to be written.
+const FLUSH: Duration = Duration::from_millis(250);
 
 /// A worker's connections.
 pub(crate) struct Pool {
     idle: RefCell<HashMap<Key, Vec<Idle>>>,
     shared: RefCell<HashMap<Key, Vec<Rc<Multiplexed>>>>,
     most_idle: usize,
+    /// One request at a time makes an HTTP/2 connection of a kind; the others wait and share it.
+    gates: RefCell<HashMap<Key, Rc<Mutex<()>>>>,
+    waiting: Cell<usize>,
+    freed: Notify,
 }
 
 /// What is known of a connection, whatever is spoken on it.
@@ -52,6 +61,7 @@ pub(crate) struct Origin {
     /// Closed after this time without a request.
     pub(crate) idle_time: Duration,
     /// Counts the connection in its cluster.
+    #[expect(dead_code, reason = "held for its drop")]
     pub(crate) permit: Option<ConnectionPermit>,
     /// Who is at the other end, as metrics and logs name it.
     pub(crate) facts: Rc<Facts>,
@@ -98,13 +108,20 @@ pub(crate) struct Idle {
 pub(crate) struct Multiplexed {
     pub(crate) connection: h2::H2Client,
     pub(crate) origin: Origin,
-    pub(crate) served: std::cell::Cell<u32>,
-    last_used: std::cell::Cell<Instant>,
+    pub(crate) served: Cell<u32>,
+    last_used: Cell<Instant>,
 }
 
 impl Pool {
     pub(crate) fn new(most_idle: usize) -> Self {
-        Self { idle: RefCell::default(), shared: RefCell::default(), most_idle }
+        Self {
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            most_idle,
+            gates: RefCell::default(),
+            waiting: Cell::new(0),
+            freed: Notify::new(),
+        }
     }
 
     /// The HTTP/1.1 connection that was used last: the others may then grow old and close.
@@ -153,10 +170,42 @@ impl Pool {
 
     /// Lets others use an HTTP/2 connection too.
     pub(crate) fn offer(&self, key: Key, connection: h2::H2Client, origin: Origin) -> Rc<Multiplexed> {
-        let last_used = std::cell::Cell::new(Instant::now());
-        let made = Rc::new(Multiplexed { connection, origin, served: std::cell::Cell::new(1), last_used });
+        let last_used = Cell::new(Instant::now());
+        let made = Rc::new(Multiplexed { connection, origin, served: Cell::new(1), last_used });
         self.shared.borrow_mut().entry(key).or_default().push(Rc::clone(&made));
         made
+    }
+
+    /// The turn of those who want an HTTP/2 connection of this kind and found none.
+    pub(crate) fn gate(&self, key: &KeyView<'_>) -> Rc<Mutex<()>> {
+        let mut gates = self.gates.borrow_mut();
+        if let Some(gate) = gates.get(key) {
+            return Rc::clone(gate);
+        }
+        let gate = Rc::default();
+        gates.insert(key.to_key(), Rc::clone(&gate));
+        gate
+    }
+
+    /// Closes an idle connection of a cluster; false when there is none.
+    pub(crate) fn evict(&self, cluster: &str) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let mut of_cluster = idle.iter_mut().filter(|(key, _)| key.cluster() == cluster);
+        of_cluster.find_map(|(_, connections)| connections.pop()).is_some()
+    }
+
+    /// Waits until a connection of this worker may have become free; those of other workers are looked for now and then.
+    pub(crate) async fn place(&self) {
+        self.waiting.set(self.waiting.get() + 1);
+        let _ = timeout(SIBLINGS, self.freed.notified()).await;
+        self.waiting.set(self.waiting.get().saturating_sub(1));
+    }
+
+    /// A connection has become free, or has gone.
+    fn free(&self) {
+        if self.waiting.get() > 0 {
+            self.freed.notify_waiters();
+        }
     }
 
     /// Closes what is useless, too old, or leads to an endpoint that is gone.
@@ -166,6 +215,7 @@ impl Pool {
             connections.retain(|each| present && each.is_worth_keeping());
             !connections.is_empty()
         });
+        self.gates.borrow_mut().retain(|_, gate| Rc::strong_count(gate) > 1);
         self.shared.borrow_mut().retain(|key, connections| {
             let present = key.is_present(snapshot);
             // Streams under way hold their connection themselves and end in peace.
@@ -209,14 +259,18 @@ impl Multiplexed {
 /// Looks through the pool from time to time, and after every change of the configuration.
 pub(crate) async fn sweep(worker: Rc<Worker>) {
     let mut changes = worker.changes();
-    let mut time = interval(SWEEP);
+    let (mut time, mut log) = (interval(SWEEP), interval(FLUSH));
     time.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    log.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             _ = time.tick() => {}
+            _ = log.tick() => {
+                worker.reporter().flush();
+                continue;
+            }
         }
         worker.pool().sweep(&worker.snapshot());
-        worker.reporter().flush();
     }
 }

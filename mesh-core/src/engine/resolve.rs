@@ -6,6 +6,7 @@ use super::worker::Worker;
 use crate::failure::Failure;
 use crate::model::{Protocol, Root};
 use crate::snapshot::{Lookup, Snapshot};
+use crate::telemetry::Counter;
 
 /// How often a request may find that one more thing is missing: its address and its host, and once more when they change
 /// meanwhile.
@@ -19,7 +20,7 @@ pub(crate) async fn protocol_of(worker: &Worker, address: SocketAddr) -> Result<
             Lookup::NotFound => return Ok(Protocol::Detect),
             Lookup::Unknown => {}
         }
-        wait(worker, &Root::Address(address)).await?;
+        Box::pin(wait(worker, &Root::Address(address))).await?;
     }
     Err(Failure::DiscoveryTimeout)
 }
@@ -27,7 +28,12 @@ pub(crate) async fn protocol_of(worker: &Worker, address: SocketAddr) -> Result<
 /// Waits until the control plane has said what a root is.
 pub(crate) async fn wait(worker: &Worker, root: &Root) -> Result<(), Failure> {
     let known = || is_known(&worker.snapshot(), root);
-    worker.handles().demand.wait(root, worker.limits().discovery, known).await
+    let waited = worker.handles().demand.wait(root, worker.limits().discovery, known).await;
+    if waited.is_err() {
+        worker.count(Counter::DiscoveryTimeouts);
+        tracing::warn!(%root, "the control plane has not said in time what this is");
+    }
+    waited
 }
 
 fn is_known(snapshot: &Snapshot, root: &Root) -> bool {

@@ -50,11 +50,15 @@ impl<S> Ahead<S> {
 impl<S: AsyncRead + Unpin> Ahead<S> {
     /// Reads more ahead; 0 at the end of the stream. Nothing is lost when it is dropped before it ends.
     pub(crate) async fn read_ahead(&mut self) -> io::Result<usize> {
-        let mut chunk = [0; 2048];
-        let mut buffer = ReadBuf::new(&mut chunk);
-        poll_fn(|context| Pin::new(&mut self.inner).poll_read(context, &mut buffer)).await?;
-        self.seen.extend_from_slice(buffer.filled());
-        Ok(buffer.filled().len())
+        poll_fn(|context| {
+            // On the stack of this poll, so that no buffer waits with the connection.
+            let mut chunk = [0; 2048];
+            let mut buffer = ReadBuf::new(&mut chunk);
+            ready!(Pin::new(&mut self.inner).poll_read(context, &mut buffer))?;
+            self.seen.extend_from_slice(buffer.filled());
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
+        .await
     }
 }
 

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use super::connection::revoke::{Carries, revoked};
 use super::connection::{Downstream, Through};
 use super::pool::{self, NoConnection, Route};
 use super::resolve::{self, MAX_QUESTIONS};
@@ -35,9 +36,14 @@ pub(crate) async fn serve(
     if let Some(sni) = &sni {
         record.server_name = Some(sni.as_str().into());
     }
+    let sni_or_address = sni.as_ref().map_or_else(|| downstream.peer.local.to_string(), Host::to_string);
     let mut open = false;
     if let Err(failure) = forward(worker, &downstream, stream, sni, &mut record, &mut open).await {
         tracing::debug!(peer = %downstream.peer.address, %failure, "connection not served");
+        if failure == Failure::Blocked {
+            worker.count_blocked(&sni_or_address);
+            record.cluster = Some(Arc::from("BlackHoleCluster"));
+        }
         record.failure = Some(failure);
     }
     if !open {
@@ -55,12 +61,22 @@ async fn forward(
     record: &mut Record,
     open: &mut bool,
 ) -> Result<(), Failure> {
-    let plan = decide(worker, downstream, sni.as_ref(), record).await?;
-    let upstream = connect(worker, downstream, &plan, record).await?;
+    // Boxed, so that what is only needed to begin does not stay with the connection.
+    let begin = async {
+        let plan = decide(worker, downstream, sni.as_ref(), record).await?;
+        connect(worker, downstream, &plan, record).await
+    };
+    let upstream = Box::pin(begin).await?;
     worker.reporter().open_connection(record);
     *open = true;
     let counted = Counted::default();
-    let end = tunnel::run(stream, upstream.stream, &counted, worker.limits().tcp_idle).await;
+    let end = tokio::select! {
+        end = tunnel::run(stream, upstream.stream, &counted, worker.limits().tcp_idle) => end,
+        () = revoked(worker, downstream, Carries::Bytes(sni.as_ref())) => {
+            record.failure = Some(Failure::Denied);
+            End::Closed
+        }
+    };
     (record.received, record.sent) = (counted.sent.get(), counted.received.get());
     match end {
         End::Closed => {}

@@ -1,1 +1,9 @@
+//! The engine between real sockets on loopback: scripted upstreams, raw clients, configuration as the control plane sends
+//! it.
 
+mod gateway;
+mod harness;
+mod mutual_tls;
+mod outbound;
+mod retries;
+mod streams;

@@ -22,8 +22,9 @@ use super::pool::Pool;
 use super::settings::{Limits, Settings};
 use super::{Handles, Shared};
 use crate::dice::Dice;
+use crate::model::Workload;
 use crate::snapshot::Snapshot;
-use crate::telemetry::Reporter;
+use crate::telemetry::{Counter, Reporter};
 
 /// What everything on one worker's thread uses.
 pub(crate) struct Worker {
@@ -35,6 +36,7 @@ pub(crate) struct Worker {
     reporter: Reporter,
     own: OwnCache,
     random: RefCell<fastrand::Rng>,
+    policy: watch::Sender<()>,
 }
 
 /// The listening sockets a worker starts with.
@@ -68,6 +70,7 @@ impl Worker {
             reporter: Reporter::new(&shared.handles.sinks),
             own: OwnCache::default(),
             random: RefCell::default(),
+            policy: watch::Sender::new(()),
             shared,
         }
     }
@@ -81,6 +84,7 @@ impl Worker {
             spawn_local(gateway_listeners::follow(Rc::clone(self)));
         }
         spawn_local(super::pool::sweep(Rc::clone(self)));
+        spawn_local(follow_policy(Rc::clone(self)));
         Ok(())
     }
 
@@ -137,6 +141,11 @@ impl Worker {
         self.own.of(&self.snapshot())
     }
 
+    /// Whether this is the workload beside us.
+    pub(crate) fn is_own(&self, workload: &Workload) -> bool {
+        !workload.uid.is_empty() && self.own().is_some_and(|own| own.workload().uid == workload.uid)
+    }
+
     /// Room for this worker's downstream connections.
     pub(crate) fn places(&self) -> Arc<Semaphore> {
         Arc::clone(&self.places)
@@ -147,6 +156,21 @@ impl Worker {
         self.shared.changes.subscribe()
     }
 
+    /// Tells when the proxy's own configuration has been replaced: seldom, while endpoints come and go all the time.
+    pub(crate) fn policy_changes(&self) -> watch::Receiver<()> {
+        self.policy.subscribe()
+    }
+
+    /// Counts one of these.
+    pub(crate) fn count(&self, counter: Counter) {
+        self.shared.handles.sinks.metrics.count(counter);
+    }
+
+    /// Counts a destination that is forbidden.
+    pub(crate) fn count_blocked(&self, host: &str) {
+        self.shared.handles.sinks.metrics.count_blocked(host);
+    }
+
     /// The ports that the configuration wants open on a gateway.
     pub(crate) fn listener_ports(&self) -> BTreeSet<u16> {
         let snapshot = self.snapshot();
@@ -154,5 +178,23 @@ impl Worker {
             .own()
             .map(|own| own.model().listeners.iter().map(|listener| listener.port).collect())
             .unwrap_or_default()
+    }
+}
+
+/// Wakes open connections when the proxy's own configuration has been replaced.
+async fn follow_policy(worker: Rc<Worker>) {
+    let mut changes = worker.changes();
+    let mut before = worker.snapshot();
+    while changes.changed().await.is_ok() {
+        let now = worker.snapshot();
+        let same = match (before.own(), now.own()) {
+            // Both snapshots are held, so equal addresses are the same configuration.
+            (Some(before), Some(now)) => std::ptr::eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        if !same {
+            worker.policy.send_replace(());
+        }
+        before = now;
     }
 }

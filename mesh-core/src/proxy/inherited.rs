@@ -72,7 +72,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_socket_is_refused_by_name() {
-        for (list, refused) in [("80", "80"), ("80=x", "80=x"), ("99999=3", "99999=3"), ("80=999999", "80=999999")] {
+        for (list, refused) in
+            [("80", "80"), ("80=x", "80=x"), ("99999=3", "99999=3"), ("80=999999", "80=999999")]
+        {
             assert!(inherited_listeners(list).unwrap_err().to_string().contains(refused), "{list}");
         }
     }

@@ -1,5 +1,6 @@
 //! Terminates TLS, and learns who is there from the handshake that has just been made.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -71,7 +72,8 @@ async fn handshake(
     stream: Ahead<TcpStream>,
     config: Arc<ServerConfig>,
 ) -> Result<TlsStream<Ahead<TcpStream>>, Refused> {
-    let accepted = timeout(worker.limits().handshake, TlsAcceptor::from(config).accept(stream)).await;
+    let accepting = Box::pin(TlsAcceptor::from(config).accept(stream));
+    let accepted = timeout(worker.limits().handshake, accepting).await;
     let stream = accepted.map_err(|_| Refused::HandshakeTimeout)?.map_err(Refused::Handshake)?;
     Ok(TlsStream::Server(stream))
 }
@@ -106,13 +108,16 @@ const fn version_name(version: ProtocolVersion) -> Option<&'static str> {
 
 /// TLS configurations made of a gateway's secrets, kept until the secret changes.
 #[derive(Default)]
-pub(crate) struct GatewayCertificates(std::cell::RefCell<Vec<(TlsMode, Arc<Secret>, Arc<ServerConfig>)>>);
+pub(crate) struct GatewayCertificates(RefCell<Vec<Made>>);
+
+/// Of what a configuration was made, and the configuration.
+type Made = (TlsMode, Arc<Secret>, Arc<ServerConfig>);
 
 impl GatewayCertificates {
     /// The configuration for a secret, made on first use.
     fn config(&self, mode: TlsMode, secret: &Arc<Secret>) -> Result<Arc<ServerConfig>, tls::TlsError> {
         let mut made = self.0.borrow_mut();
-        let same = |(of, from, _): &&(TlsMode, Arc<Secret>, _)| *of == mode && Arc::ptr_eq(from, secret);
+        let same = |(of, from, _): &&Made| *of == mode && Arc::ptr_eq(from, secret);
         if let Some((_, _, config)) = made.iter().find(same) {
             return Ok(Arc::clone(config));
         }

@@ -65,6 +65,14 @@ impl Account {
         }
     }
 
+    /// The destination is forbidden: who was wanted is counted.
+    pub(super) fn count_blocked(&mut self) {
+        self.record.cluster = Some("BlackHoleCluster".into());
+        if let Some(request) = &self.record.request {
+            self.worker.count_blocked(&String::from_utf8_lossy(&request.authority));
+        }
+    }
+
     /// gRPC tells how it went in headers or trailers.
     pub(super) fn grpc_status(&mut self, headers: &Headers) {
         if let Some(status) = headers.get_str("grpc-status").and_then(|text| text.parse().ok()) {

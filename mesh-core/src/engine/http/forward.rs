@@ -25,6 +25,7 @@ use crate::failure::Failure;
 use crate::guard::RetryPermit;
 use crate::message::RequestHead;
 use crate::snapshot::{Cluster, RequestPermit};
+use crate::telemetry::Counter;
 use attempt::{Answered, Attempt, Failed};
 
 /// Forwards a request; whatever happens is an answer.
@@ -115,6 +116,7 @@ impl<'a> Tries<'a> {
                 self.replay.settle();
                 return result;
             };
+            self.worker.count(Counter::Retries);
             // The connection of an answer that is not wanted closes here, and the permit of the try that gave it.
             drop((result, permit.replace(next)));
             sleep(backoff).await;
@@ -126,7 +128,7 @@ impl<'a> Tries<'a> {
         let Some(limit) = self.plan.retry.per_try_timeout else { return self.send(account).await };
         let sent = tokio::time::timeout(limit, self.send(account)).await;
         sent.unwrap_or_else(|_| {
-            self.attempt.report_timeout(self.plan);
+            self.attempt.report_timeout(self.worker, self.plan);
             Err(Failed { sent: true, ..Failed::because(Failure::AttemptTimeout) })
         })
     }
@@ -145,12 +147,15 @@ impl<'a> Tries<'a> {
             Target::Cluster(cluster) => cluster.admit_retry(),
             Target::Original(_) => attempt::unlimited_retry(),
         };
+        if permit.is_none() {
+            self.worker.count(Counter::RetriesOverBudget);
+        }
         permit.map(|permit| (backoff, permit))
     }
 
     /// The whole exchange has run out of time.
     fn abandon(&mut self) {
-        self.attempt.report_timeout(self.plan);
+        self.attempt.report_timeout(self.worker, self.plan);
     }
 }
 

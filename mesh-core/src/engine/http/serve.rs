@@ -48,6 +48,8 @@ fn arrive(
     head: &mut RequestHead,
     account: &mut Account,
 ) -> Result<(), Failure> {
+    // Only what policy still sees afterwards may be switched to: a tunnel of HTTP/2 would carry requests past it.
+    head.upgrade.take_if(|protocol| !protocol.eq_ignore_ascii_case(b"websocket"));
     let own = worker.own();
     let identity = own.as_ref().map(|own| &own.identity);
     let arrived = worker.dice(|dice| headers::arrive(head, downstream, identity, dice));
@@ -95,6 +97,9 @@ fn failed(failure: Failure, head: &RequestHead) -> Box<Answer> {
 /// Answers by ourselves.
 pub(super) fn respond(downstream: &Downstream, answer: Answer, mut account: Account) -> Reply {
     account.answered(answer.reason);
+    if answer.reason == decide::Reason::Failure(Failure::Blocked) {
+        account.count_blocked();
+    }
     if answer.route_name.is_some() {
         account.record().route = answer.route_name;
     }

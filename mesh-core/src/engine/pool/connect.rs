@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 use super::{Facts, Key, KeyView, Lease, Origin};
@@ -13,11 +14,12 @@ use crate::engine::dial::{self, DialError, Dialled, Security};
 use crate::engine::stream::Transport;
 use crate::engine::worker::Worker;
 use crate::failure::Failure;
-use crate::guard::ConnectionPermit;
+use crate::guard::{ConnectionPermit, PendingPermit};
 use crate::identity::SpiffeId;
 use crate::message::Version;
 use crate::model::{self, ClusterTls, EndpointAddress, Millis};
 use crate::snapshot::{Cluster, Endpoint};
+use crate::telemetry::Counter;
 use crate::telemetry::record::ServiceLabels;
 use crate::tls::MeshAlpn;
 
@@ -78,7 +80,20 @@ pub(crate) async fn connection(
     if !fresh && let Some(lease) = pooled(worker, view, version) {
         return Ok(lease);
     }
-    let permit = route.admit().map_err(NoConnection::Refused)?;
+    let gate = (version == Version::Http2).then(|| worker.pool().gate(&view));
+    let _turn = match &gate {
+        Some(gate) => Some(turn(gate, route).await?),
+        None => None,
+    };
+    if gate.is_some()
+        && let Some(lease) = pooled(worker, view, version)
+    {
+        return Ok(lease);
+    }
+    let permit = match place(worker, route, view, version).await? {
+        Place::Lease(lease) => return Ok(*lease),
+        Place::Permit(permit) => permit,
+    };
     let dialled = open(worker, route, address, alpn(version)).await.map_err(NoConnection::Failed)?;
     let origin = route.origin(&dialled, address, permit);
     let key = view.to_key();
@@ -89,6 +104,49 @@ pub(crate) async fn connection(
     Ok(Lease::one(worker, key, connection, origin, 0))
 }
 
+/// Many requests that find no HTTP/2 connection need one, not many.
+async fn turn<'a>(gate: &'a Mutex<()>, route: Route<'_>) -> Result<MutexGuard<'a, ()>, NoConnection> {
+    let limit = route.connect_timeout();
+    timeout(limit, gate.lock()).await.map_err(|_| NoConnection::Failed(DialError::Timeout(limit)))
+}
+
+/// What a request gets that asks for a new connection.
+enum Place {
+    /// The right to make one.
+    Permit(Option<ConnectionPermit>),
+    /// One that became free while it waited.
+    Lease(Box<Lease>),
+}
+
+/// Waits for a place under the cluster's limit of connections; how many may wait is a limit of its own. The request's
+/// deadline bounds the time.
+async fn place(
+    worker: &Rc<Worker>,
+    route: Route<'_>,
+    view: KeyView<'_>,
+    version: Version,
+) -> Result<Place, NoConnection> {
+    if let Ok(permit) = route.admit() {
+        return Ok(Place::Permit(permit));
+    }
+    // Idle connections to other endpoints must not keep this one from being reached.
+    if worker.pool().evict(view.cluster)
+        && let Ok(permit) = route.admit()
+    {
+        return Ok(Place::Permit(permit));
+    }
+    let _pending = route.admit_pending().map_err(NoConnection::Refused)?;
+    loop {
+        worker.pool().place().await;
+        if let Some(lease) = pooled(worker, view, version) {
+            return Ok(Place::Lease(Box::new(lease)));
+        }
+        if let Ok(permit) = route.admit() {
+            return Ok(Place::Permit(permit));
+        }
+    }
+}
+
 /// Opens a connection that is not pooled, within the cluster's connect timeout.
 pub(crate) async fn open(
     worker: &Worker,
@@ -96,13 +154,20 @@ pub(crate) async fn open(
     address: SocketAddr,
     protocol: MeshAlpn,
 ) -> Result<Dialled, DialError> {
-    let (security, limit) = match route {
-        Route::Endpoint(cluster, endpoint) => {
-            (Security::of(&cluster.model, &endpoint.model)?, cluster.model.pool.connect_timeout.duration())
-        }
-        Route::Original(_) => (Security::Plain, CONNECT_TIMEOUT),
+    let security = match route {
+        // A pod that calls its own service may be sent to itself. That does not leave the pod, so it is not captured on
+        // the way in, and the application itself would get the handshake.
+        Route::Endpoint(_, endpoint) if worker.is_own(&endpoint.model.workload) => Security::Plain,
+        Route::Endpoint(cluster, endpoint) => Security::of(&cluster.model, &endpoint.model)?,
+        Route::Original(_) => Security::Plain,
     };
-    dial::dial(worker, address, &security, protocol, limit).await
+    let dialled = dial::dial(worker, address, &security, protocol, route.connect_timeout()).await;
+    match &dialled {
+        Ok(_) => worker.count(Counter::UpstreamConnections),
+        Err(DialError::Handshake(..)) => worker.count(Counter::HandshakesFailed),
+        Err(_) => {}
+    }
+    dialled
 }
 
 fn pooled(worker: &Rc<Worker>, view: KeyView<'_>, version: Version) -> Option<Lease> {
@@ -168,6 +233,21 @@ impl<'a> Route<'a> {
                 identity: mesh_identity(&cluster.model, &endpoint.model),
             },
             Self::Original(_) => KeyView { cluster: "", address, pod: no_pod, identity: None },
+        }
+    }
+
+    /// Time for a new connection, TLS included.
+    fn connect_timeout(self) -> Duration {
+        match self {
+            Self::Endpoint(cluster, _) => cluster.model.pool.connect_timeout.duration(),
+            Self::Original(_) => CONNECT_TIMEOUT,
+        }
+    }
+
+    fn admit_pending(self) -> Result<Option<PendingPermit>, Failure> {
+        match self {
+            Self::Endpoint(cluster, _) => cluster.admit_pending().map(Some),
+            Self::Original(_) => Ok(None),
         }
     }
 

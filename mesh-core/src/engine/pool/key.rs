@@ -41,6 +41,10 @@ impl KeyView<'_> {
 }
 
 impl Key {
+    pub(super) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
     fn view(&self) -> KeyView<'_> {
         KeyView {
             cluster: &self.cluster,

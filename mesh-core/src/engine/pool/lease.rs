@@ -18,6 +18,7 @@ pub(crate) struct Lease {
     pub(crate) used_before: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one per request: a box would cost more than it saves")]
 enum Kind {
     One(Option<One>),
     Shared(Rc<Multiplexed>),
@@ -87,5 +88,6 @@ impl Drop for Lease {
         {
             self.worker.pool().put(key, connection, origin, served + 1);
         }
+        self.worker.pool().free();
     }
 }

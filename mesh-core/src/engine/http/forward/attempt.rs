@@ -10,11 +10,13 @@ use crate::engine::codec::{SendError, Sent};
 use crate::engine::connection::Through;
 use crate::engine::http::account::Account;
 use crate::engine::pool::{self, Lease, NoConnection, Route};
+use crate::engine::worker::Worker;
 use crate::failure::{Blame, Failure, Replay};
 use crate::guard::{Gauge, RetryPermit};
 use crate::message::{RequestHead, ResponseHead, Version};
 use crate::model::Protocol;
 use crate::snapshot::{ActiveRequest, Cluster, Endpoint, EndpointKey, Outcome, Pick};
+use crate::telemetry::Counter;
 
 /// A response whose body is still to come.
 pub(super) struct Answered {
@@ -52,13 +54,16 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// Whoever was asked has not answered in time.
-    pub(super) fn report_timeout(&mut self, plan: &Plan) {
-        self.report(plan, Outcome::Timeout);
+    pub(super) fn report_timeout(&mut self, worker: &Worker, plan: &Plan) {
+        self.report(worker, plan, Outcome::Timeout);
     }
 
-    fn report(&mut self, plan: &Plan, outcome: Outcome) {
-        if let (Target::Cluster(cluster), Some(endpoint)) = (&plan.target, self.asked.take()) {
-            cluster.report(&endpoint, outcome, Instant::now());
+    fn report(&mut self, worker: &Worker, plan: &Plan, outcome: Outcome) {
+        if let (Target::Cluster(cluster), Some(endpoint)) = (&plan.target, self.asked.take())
+            && cluster.report(&endpoint, outcome, Instant::now())
+        {
+            worker.count(Counter::Ejections);
+            tracing::info!(cluster = %cluster.model.name, endpoint = ?endpoint.key().address, "endpoint ejected");
         }
     }
 }
@@ -75,7 +80,7 @@ impl Tries<'_> {
         self.attempt.asked.clone_from(&endpoint);
         let result = self.exchange(endpoint.as_ref(), account).await;
         if let Some(outcome) = outcome(&result) {
-            self.attempt.report(plan, outcome);
+            self.attempt.report(self.worker, plan, outcome);
         }
         if let (Err(_), Some(endpoint)) = (&result, &endpoint) {
             self.attempt.tried.push(endpoint.key().clone());

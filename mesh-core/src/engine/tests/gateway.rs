@@ -1,0 +1,176 @@
+//! Gateways: listeners that follow the configuration.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::harness::*;
+use crate::engine::Settings;
+use crate::model::{
+    HostPattern, Listener, ListenerProtocol, Protocol, Resource, Role, Secret, Server, ServerTls, TlsMode,
+};
+
+fn listener(port: u16) -> Listener {
+    Listener {
+        port,
+        protocol: ListenerProtocol::Http,
+        servers: Vec::new(),
+        routes: Some(format!("http.{port}")),
+        tcp_routes: Vec::new(),
+    }
+}
+
+fn gateway(ports: &[u16]) -> Resource {
+    let mut own = own(Role::Ingress);
+    own.listeners = ports.iter().map(|port| listener(*port)).collect();
+    Resource::Own(Box::new(own))
+}
+
+fn closure(ports: &[u16], upstream: &Upstream) -> Vec<Resource> {
+    let mut resources = vec![
+        gateway(ports),
+        Resource::Cluster(Box::new(cluster(CLUSTER, Protocol::Http))),
+        endpoints(CLUSTER, &[upstream.address]),
+    ];
+    let table = |port| routes(&format!("http.{port}"), vec![rule(vec![backend(CLUSTER, 1)])]);
+    resources.extend(ports.iter().map(table));
+    resources
+}
+
+async fn connect(port: u16) -> TcpStream {
+    for _ in 0..200 {
+        if let Ok(stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+            return stream;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("port {port} did not open within two seconds");
+}
+
+/// S36: nothing is restarted, and nobody is cut off.
+#[tokio::test]
+async fn listeners_open_and_close_while_connections_go_on() {
+    let upstream = Upstream::start(ok).await;
+    let (first, second) = (dead().await.port(), dead().await.port());
+    let settings =
+        Settings { gateway: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), workers: 2, ..Settings::default() };
+    let mut mesh = Mesh::start(settings, Default::default(), closure(&[first], &upstream));
+    let request = "GET /shop HTTP/1.1\r\nHost: shop.example\r\nx-envoy-max-retries: 9\r\n\r\n";
+    let mut client = connect(first).await;
+    client.write_all(request.as_bytes()).await.unwrap();
+    let answer = response(&mut client).await.to_lowercase();
+    assert!(
+        answer.contains("x-forwarded-for: 127.0.0.1\r\n") && answer.contains("server: istio-envoy"),
+        "{answer}"
+    );
+    assert!(!answer.contains("x-envoy-max-retries"), "{answer}");
+
+    let more = closure(&[second], &upstream);
+    mesh.change(|config| more.into_iter().for_each(|resource| config.insert(resource)));
+    assert!(ask(connect(second).await, request).await.starts_with("HTTP/1.1 200 "));
+    client.write_all(request.as_bytes()).await.unwrap();
+    let after = response(&mut client).await;
+    assert!(after.starts_with("HTTP/1.1 "), "the old connection still gets answers: {after}");
+    for _ in 0..200 {
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, first)).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("port {first} did not close within two seconds");
+}
+
+#[tokio::test]
+async fn a_host_without_a_route_is_404() {
+    let upstream = Upstream::saying("no").await;
+    let port = dead().await.port();
+    let settings = Settings { gateway: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..Settings::default() };
+    let mut resources = closure(&[port], &upstream);
+    resources[3] = routes(&format!("http.{port}"), Vec::new());
+    let _mesh = Mesh::start(settings, Default::default(), resources);
+    let answer = ask(connect(port).await, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    assert_eq!(upstream.requests(), 0);
+}
+
+/// A certificate for `name`, as a secret and as what a client has to trust.
+fn secret(name: &str) -> (Secret, CertificateDer<'static>) {
+    let signed = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let secret = Secret {
+        name: format!("default/{name}"),
+        certificates: signed.cert.pem(),
+        private_key: signed.signing_key.serialize_pem(),
+        trust_anchors: String::new(),
+    };
+    (secret, signed.cert.der().clone())
+}
+
+async fn ask_over_tls(port: u16, name: &str, anchor: &CertificateDer<'static>) -> std::io::Result<String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(anchor.clone()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(crate::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let server_name = name.to_owned().try_into().unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(server_name, connect(port).await).await?;
+    let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn tls_is_terminated_by_server_name_and_certificates_are_replaced_while_it_runs() {
+    let upstream = Upstream::start(ok).await;
+    let port = dead().await.port();
+    let mut own = own(Role::Ingress);
+    let server = |name: &str| Server {
+        hosts: vec![HostPattern::parse(name).unwrap()],
+        tls: ServerTls {
+            mode: TlsMode::Simple,
+            secret: Some(format!("default/{name}")),
+            subject_alt_names: Vec::new(),
+        },
+        routes: Some("https".into()),
+        tcp_routes: Vec::new(),
+        origin: Default::default(),
+    };
+    own.listeners = vec![Listener {
+        protocol: ListenerProtocol::Tls,
+        servers: vec![server("a.example"), server("b.example")],
+        routes: None,
+        ..listener(port)
+    }];
+    let ((a, trust_a), (b, trust_b)) = (secret("a.example"), secret("b.example"));
+    let resources = vec![
+        Resource::Own(Box::new(own)),
+        Resource::Cluster(Box::new(cluster(CLUSTER, Protocol::Http))),
+        endpoints(CLUSTER, &[upstream.address]),
+        routes("https", vec![rule(vec![backend(CLUSTER, 1)])]),
+        Resource::Secret(a),
+        Resource::Secret(b),
+    ];
+    let settings = Settings { gateway: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..Settings::default() };
+    let mut mesh = Mesh::start(settings, Default::default(), resources);
+    for (name, trust) in [("a.example", &trust_a), ("b.example", &trust_b)] {
+        let answer = ask_over_tls(port, name, trust).await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.contains("x-forwarded-proto: https"),
+            "{answer}"
+        );
+    }
+    assert!(ask_over_tls(port, "c.example", &trust_a).await.is_err());
+
+    let (renewed, trust_renewed) = secret("a.example");
+    mesh.change(|config| config.insert(Resource::Secret(renewed)));
+    assert!(ask_over_tls(port, "a.example", &trust_renewed).await.unwrap().starts_with("HTTP/1.1 200 "));
+    assert!(ask_over_tls(port, "a.example", &trust_a).await.is_err());
+}

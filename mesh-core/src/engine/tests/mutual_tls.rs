@@ -1,0 +1,160 @@
+//! Two engines, mesh TLS between them: the client's sidecar and the server's.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::harness::*;
+use crate::model::{Endpoints, MtlsMode, Protocol, Resource, Role, Transport};
+use crate::tls::MeshTls;
+
+const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";
+const REVIEWS: &str = "spiffe://cluster.local/ns/default/sa/reviews";
+
+type Issuer = CertifiedIssuer<'static, KeyPair>;
+
+fn issuer() -> Issuer {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn holder(issuer: &Issuer, uri: &str) -> Arc<MeshTls> {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, issuer).unwrap();
+    let mesh = MeshTls::default();
+    mesh.install(&certificate.pem(), &key.serialize_pem(), &issuer.pem(), &[]).unwrap();
+    Arc::new(mesh)
+}
+
+/// The sidecar in front of the application at `application`.
+fn server(issuer: &Issuer, application: SocketAddr, protocol: Protocol, mode: MtlsMode) -> Mesh {
+    let mut own = own(Role::Sidecar);
+    own.identity = REVIEWS.parse().unwrap();
+    own.inbound = vec![inbound_port(application.port(), protocol, mode)];
+    let resources = vec![Resource::Own(Box::new(own))];
+    Mesh::start(inbound_settings(application), holder(issuer, REVIEWS), resources)
+}
+
+/// The sidecar of the caller, which expects `identity` at the endpoint.
+fn client(issuer: &Issuer, endpoint_address: SocketAddr, identity: &str, protocol: Protocol) -> Mesh {
+    let mut resources = service(|_, cluster| cluster.protocol = protocol, &[]);
+    resources[1] = address(protocol);
+    let mut target = endpoint(endpoint_address);
+    target.transport = Transport::MeshTls;
+    target.identity = Some(identity.parse().unwrap());
+    resources[4] = Resource::Endpoints(Endpoints { cluster: CLUSTER.into(), endpoints: vec![target] });
+    Mesh::start(outbound_settings(), holder(issuer, WEB), resources)
+}
+
+#[tokio::test]
+async fn requests_travel_under_mutual_tls_and_the_server_learns_who_called() {
+    let issuer = issuer();
+    let application = Upstream::start(ok).await;
+    let server = server(&issuer, application.address, Protocol::Http, MtlsMode::Strict);
+    let client = client(&issuer, server.engine.inbound_address().unwrap(), REVIEWS, Protocol::Http);
+    for _ in 0..3 {
+        let answer = client.get("/secure").await.to_lowercase();
+        assert!(answer.starts_with("http/1.1 200 "), "{answer}");
+        let element = format!("x-forwarded-client-cert: by={REVIEWS};hash=");
+        assert!(answer.contains(&element) && answer.contains(&format!(";uri={WEB}\r\n")), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn strict_closes_plaintext_before_the_application_sees_a_byte() {
+    let issuer = issuer();
+    let application = Upstream::saying("no").await;
+    for protocol in [Protocol::Http, Protocol::Tcp, Protocol::Detect] {
+        let server = server(&issuer, application.address, protocol, MtlsMode::Strict);
+        let mut plain = TcpStream::connect(server.engine.inbound_address().unwrap()).await.unwrap();
+        plain.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        assert_eq!(plain.read(&mut [0; 64]).await.unwrap_or(0), 0, "{protocol:?}");
+    }
+    assert_eq!((application.requests(), application.connections()), (0, 0));
+}
+
+#[tokio::test]
+async fn permissive_takes_both() {
+    let issuer = issuer();
+    let application = Upstream::start(ok).await;
+    let server = server(&issuer, application.address, Protocol::Http, MtlsMode::Permissive);
+    let inbound = server.engine.inbound_address().unwrap();
+    let client = client(&issuer, inbound, REVIEWS, Protocol::Http);
+    assert!(client.get("/").await.contains("URI=spiffe"));
+    let forged = "GET / HTTP/1.1\r\nHost: x\r\nx-forwarded-client-cert: URI=spiffe://evil\r\n\r\n";
+    let answer = ask(TcpStream::connect(inbound).await.unwrap(), forged).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("evil"), "{answer}");
+}
+
+#[tokio::test]
+async fn another_identity_than_the_endpoints_is_refused_and_never_asked_in_the_clear() {
+    let issuer = issuer();
+    let application = Upstream::saying("no").await;
+    let server = server(&issuer, application.address, Protocol::Http, MtlsMode::Permissive);
+    let other = "spiffe://cluster.local/ns/default/sa/ratings";
+    let client = client(&issuer, server.engine.inbound_address().unwrap(), other, Protocol::Http);
+    let answer = client.get("/").await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("connection failure"), "{answer}");
+    assert_eq!(application.requests(), 0);
+}
+
+#[tokio::test]
+async fn opaque_bytes_travel_under_mutual_tls() {
+    let issuer = issuer();
+    let application = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = application.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = application.accept().await.unwrap();
+        let mut bytes = [0; 5];
+        stream.read_exact(&mut bytes).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+    });
+    let server = server(&issuer, address, Protocol::Tcp, MtlsMode::Strict);
+    let client = client(&issuer, server.engine.inbound_address().unwrap(), REVIEWS, Protocol::Tcp);
+    let mut stream = client.connect().await;
+    stream.write_all(b"redis").await.unwrap();
+    let mut bytes = [0; 5];
+    stream.read_exact(&mut bytes).await.unwrap();
+    assert_eq!(&bytes, b"redis");
+}
+
+#[tokio::test]
+async fn a_connection_that_a_new_policy_would_refuse_is_closed() {
+    let issuer = issuer();
+    let application = Upstream::saying("fine").await;
+    for protocol in [Protocol::Http, Protocol::Tcp] {
+        let mut server = server(&issuer, application.address, protocol, MtlsMode::Permissive);
+        let mut plain = TcpStream::connect(server.engine.inbound_address().unwrap()).await.unwrap();
+        plain.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        assert!(response(&mut plain).await.ends_with("fine"));
+        let mut strict = own(Role::Sidecar);
+        strict.inbound = vec![inbound_port(application.address.port(), protocol, MtlsMode::Strict)];
+        server.change(|config| config.insert(Resource::Own(Box::new(strict))));
+        let closed = tokio::time::timeout(std::time::Duration::from_secs(1), plain.read(&mut [0; 1])).await;
+        assert_eq!(closed.expect("closed within a second").unwrap_or(0), 0, "{protocol:?}");
+    }
+}
+
+/// What a pod sends to itself does not leave it, and so is not captured on the way in.
+#[tokio::test]
+async fn a_pod_reaches_itself_through_its_own_service() {
+    let issuer = issuer();
+    let application = Upstream::saying("myself").await;
+    let mut client = client(&issuer, application.address, WEB, Protocol::Http);
+    let mut target = endpoint(application.address);
+    target.transport = Transport::MeshTls;
+    target.workload = own(Role::Sidecar).workload;
+    let endpoints = Endpoints { cluster: CLUSTER.into(), endpoints: vec![target] };
+    client.change(|config| config.insert(Resource::Endpoints(endpoints)));
+    assert!(client.get("/").await.ends_with("myself"));
+}

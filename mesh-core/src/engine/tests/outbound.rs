@@ -1,0 +1,184 @@
+//! From an application through its sidecar to plain upstreams.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::harness::*;
+use crate::model::{HeaderEdits, OutboundPolicy, Protocol, Resource, Role, Root};
+
+#[tokio::test]
+async fn a_request_reaches_an_endpoint_and_its_answer_comes_back() {
+    let upstream = Upstream::start(ok).await;
+    let mesh = Mesh::outbound(service(|_, _| {}, &[upstream.address]));
+    let answer = mesh.get("/reviews/7?all").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let lower = answer.to_lowercase();
+    for expected in [
+        "get /reviews/7?all http/1.1\r\n",
+        "host: reviews.default.svc.cluster.local:9080\r\n",
+        "x-request-id: ",
+        "x-forwarded-proto: http\r\n",
+        "x-envoy-attempt-count: 1\r\n",
+        "traceparent: 00-",
+        "server: envoy\r\n",
+        "x-envoy-upstream-service-time: ",
+    ] {
+        assert!(lower.contains(expected), "{expected} in {answer}");
+    }
+}
+
+#[tokio::test]
+async fn connections_are_used_again_on_both_sides() {
+    let upstream = Upstream::saying("fine").await;
+    let mesh = Mesh::outbound(service(|_, _| {}, &[upstream.address]));
+    let mut client = mesh.connect().await;
+    for _ in 0..5 {
+        client.write_all(format!("GET / HTTP/1.1\r\nHost: {SERVICE}\r\n\r\n").as_bytes()).await.unwrap();
+        assert!(response(&mut client).await.ends_with("fine"));
+    }
+    assert_eq!((upstream.requests(), upstream.connections()), (5, 1));
+}
+
+#[tokio::test]
+async fn weights_split_requests_between_subsets() {
+    let (v1, v2) = (Upstream::saying("v1").await, Upstream::saying("v2").await);
+    let (first, second) = ("outbound|9080|v1|reviews", "outbound|9080|v2|reviews");
+    let mut resources = service(
+        |rule, _| {
+            *rule = super::harness::rule(vec![backend(first, 90), backend(second, 10)]);
+        },
+        &[],
+    );
+    for (name, upstream) in [(first, &v1), (second, &v2)] {
+        resources.push(Resource::Cluster(Box::new(cluster(name, Protocol::Http))));
+        resources.push(endpoints(name, &[upstream.address]));
+    }
+    let mesh = Mesh::outbound(resources);
+    let mut client = mesh.connect().await;
+    for _ in 0..500 {
+        client.write_all(format!("GET / HTTP/1.1\r\nHost: {SERVICE}\r\n\r\n").as_bytes()).await.unwrap();
+        assert!(response(&mut client).await.starts_with("HTTP/1.1 200"));
+    }
+    // Six standard deviations of a binomial with p = 0.1 and n = 500.
+    assert!((10..=90).contains(&v2.requests()), "{} of 500", v2.requests());
+    assert_eq!(v1.requests() + v2.requests(), 500);
+}
+
+#[tokio::test]
+async fn bodies_of_any_size_pass_unchanged() {
+    let upstream = Upstream::start(|request| ok(request.split_once("\r\n\r\n").unwrap().1)).await;
+    let mesh = Mesh::outbound(service(|_, _| {}, &[upstream.address]));
+    let body = "0123456789abcdef".repeat(64 * 1024);
+    let length = body.len();
+    let request = format!("POST / HTTP/1.1\r\nHost: {SERVICE}\r\ncontent-length: {length}\r\n\r\n{body}");
+    let answer = ask(mesh.connect().await, &request).await;
+    assert!(answer.split_once("\r\n\r\n").unwrap().1 == body);
+}
+
+#[tokio::test]
+async fn headers_are_edited_as_the_route_says() {
+    let upstream = Upstream::start(ok).await;
+    let mesh = Mesh::outbound(service(
+        |rule, _| {
+            rule.request_headers = HeaderEdits {
+                remove: vec!["x-secret".into()],
+                set: vec![("x-user".into(), "jason".into())],
+                ..HeaderEdits::default()
+            };
+            rule.response_headers.set.push(("x-from".into(), "mesh".into()));
+        },
+        &[upstream.address],
+    ));
+    let request = format!("GET / HTTP/1.1\r\nHost: {SERVICE}\r\nX-Secret: 1\r\nx-user: me\r\n\r\n");
+    let answer = ask(mesh.connect().await, &request).await.to_lowercase();
+    assert!(answer.contains("x-user: jason\r\n") && answer.contains("x-from: mesh\r\n"), "{answer}");
+    assert!(!answer.contains("x-secret") && !answer.contains("x-user: me"), "{answer}");
+}
+
+#[tokio::test]
+async fn callers_cannot_forge_who_called() {
+    let upstream = Upstream::start(ok).await;
+    let mesh = Mesh::outbound(service(|_, _| {}, &[upstream.address]));
+    let request =
+        format!("GET / HTTP/1.1\r\nHost: {SERVICE}\r\nX-Forwarded-Client-Cert: URI=spiffe://evil\r\n\r\n");
+    let answer = ask(mesh.connect().await, &request).await.to_lowercase();
+    assert!(!answer.contains("evil"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_is_not_known_is_asked_for_once_and_waited_for() {
+    let upstream = Upstream::saying("found").await;
+    let all = service(|_, _| {}, &[upstream.address]);
+    let mut mesh = Mesh::outbound(vec![all[0].clone()]);
+    let mut client = mesh.connect().await;
+    client.write_all(format!("GET / HTTP/1.1\r\nHost: {SERVICE}\r\n\r\n").as_bytes()).await.unwrap();
+    let root = mesh.questions.recv().await.unwrap();
+    assert_eq!(root, Root::Address(VIRTUAL.parse().unwrap()));
+    mesh.change(|config| config.insert(all[1].clone()));
+    mesh.demand.answered(&root);
+    let root = mesh.questions.recv().await.unwrap();
+    assert_eq!(root, Root::Host { host: host(SERVICE), port: 9080 });
+    mesh.change(|config| all.into_iter().for_each(|resource| config.insert(resource)));
+    mesh.demand.answered(&root);
+    assert!(response(&mut client).await.ends_with("found"));
+}
+
+#[tokio::test]
+async fn undeclared_destinations_pass_or_are_blocked_as_the_policy_says() {
+    for (policy, expected) in [(OutboundPolicy::AllowAny, "200"), (OutboundPolicy::RegistryOnly, "502")] {
+        let upstream = Upstream::saying("outside").await;
+        let mut own = own(Role::Sidecar);
+        own.outbound_policy = policy;
+        let mut settings = outbound_settings();
+        settings.outbound.as_mut().unwrap().capture = crate::engine::Capture::Fixed(upstream.address);
+        let mut mesh = Mesh::start(settings, Default::default(), vec![Resource::Own(Box::new(own))]);
+        mesh.change(|config| {
+            config.set_absent(Root::Address(upstream.address));
+            config.set_absent(Root::Host { host: host("example.com"), port: upstream.address.port() });
+        });
+        let answer = ask(mesh.connect().await, "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{policy:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn opaque_connections_are_carried_with_half_close() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        all.reverse();
+        stream.write_all(&all).await.unwrap();
+    });
+    let mut resources = service(|_, cluster| cluster.protocol = Protocol::Tcp, &[address]);
+    resources[1] = super::harness::address(Protocol::Tcp);
+    let mesh = Mesh::outbound(resources);
+    let mut client = mesh.connect().await;
+    client.write_all(b"\x01\x02\x03").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut all = Vec::new();
+    timeout(Duration::from_secs(10), client.read_to_end(&mut all)).await.unwrap().unwrap();
+    assert_eq!(all, b"\x03\x02\x01");
+}
+
+#[tokio::test]
+async fn servers_that_speak_first_are_not_kept_waiting() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"220 ready\r\n").await.unwrap();
+    });
+    let mut resources = service(|_, cluster| cluster.protocol = Protocol::Detect, &[address]);
+    resources[1] = super::harness::address(Protocol::Detect);
+    let mesh = Mesh::outbound(resources);
+    let mut greeting = [0; 11];
+    let mut client = mesh.connect().await;
+    timeout(Duration::from_secs(10), client.read_exact(&mut greeting)).await.unwrap().unwrap();
+    assert_eq!(&greeting, b"220 ready\r\n");
+}
