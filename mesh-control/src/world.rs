@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use addresses::Addresses;
 pub use addresses::ServiceAddress;
-pub use endpoints::{EntryEndpoint, PodEndpoint};
+pub use endpoints::{EntryEndpoint, PodEndpoint, target_port};
 pub use protocol::{entry_protocol, service_protocol};
 pub use secrets::{InvalidSecret, TlsSecret};
 
@@ -29,7 +29,7 @@ use crate::problem::Problem;
 use crate::source::{Change, Refusal};
 
 /// All objects by key, with what follows from them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct World {
     objects: BTreeMap<Key, Arc<Object>>,
     /// Given to the next object that is new.

@@ -30,7 +30,7 @@ pub enum ServiceAddress {
 /// Who has which address of the range.
 ///
 /// An address depends on the service's name, not on when it came, except where two names meet: then on the order.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Addresses {
     by_service: BTreeMap<Key, Taken>,
     owners: BTreeMap<Ipv4Addr, Key>,

@@ -128,7 +128,7 @@ fn pod_endpoint<'w>(pod: Item<'w, Pod>, port: u16) -> Option<PodEndpoint<'w>> {
 }
 
 /// The number that a service's port stands for in a pod; `None` if the pod has no port of that name.
-pub(super) fn target_port(port: &ServicePort, pod: &Pod) -> Option<u16> {
+pub fn target_port(port: &ServicePort, pod: &Pod) -> Option<u16> {
     match &port.target_port {
         None => Some(port.port),
         // Go's zero value: written out by some tools, means absent.

@@ -15,7 +15,7 @@ pub(super) fn key() -> Key {
 }
 
 /// The configuration in force, and what is wrong with the one that was written.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Settings {
     pub(super) config: MeshConfig,
     pub(super) problems: Vec<Problem>,

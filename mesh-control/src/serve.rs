@@ -1,0 +1,133 @@
+//! What proxies talk to: certificates and the configuration stream, both over TLS with our own certificate.
+//!
+//! [`Plane`] is what the two services share: the world as it is now, who may sign, and what is known of every connected
+//! proxy. A new world is put in place whole; streams notice by its generation and send what differs.
+
+mod config;
+mod identity;
+mod registry;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use mesh_core::wire::MAX_MESSAGE;
+use mesh_core::wire::v1::config_server::ConfigServer;
+use mesh_core::wire::v1::identity_server::IdentityServer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Identity as TlsIdentity, Server, ServerTlsConfig};
+
+pub use registry::{ProxyStatus, Registry};
+
+use crate::api::core::Pod;
+use crate::ca::Authority;
+use crate::tokens::{Caller, Verifier};
+use crate::view::View;
+
+/// What the services share.
+pub struct Plane {
+    view: ArcSwap<View>,
+    generation: watch::Sender<u64>,
+    authority: Authority,
+    verifier: Verifier,
+    registry: Registry,
+}
+
+impl Plane {
+    /// A plane that knows nothing yet.
+    pub fn new(authority: Authority, verifier: Verifier) -> Arc<Self> {
+        Arc::new(Self {
+            view: ArcSwap::from_pointee(View::default()),
+            generation: watch::Sender::new(0),
+            authority,
+            verifier,
+            registry: Registry::default(),
+        })
+    }
+
+    /// Puts a new view of the world in place; every stream follows.
+    pub fn publish(&self, view: View) {
+        let generation = view.generation();
+        self.view.store(Arc::new(view));
+        self.generation.send_replace(generation);
+    }
+
+    /// The world as it is now.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// What is known of connected proxies.
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The mesh's root, PEM.
+    pub fn root(&self) -> &str {
+        self.authority.root()
+    }
+
+    /// Who calls, by the token in the call's metadata. The pod it is bound to must exist with the same UID and service
+    /// account, so that a token does not outlive its pod.
+    fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
+        let refuse = || Status::unauthenticated("a valid service-account token is required");
+        let token = metadata
+            .get("authorization")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .ok_or_else(refuse)?;
+        let caller = self.verifier.verify(token).map_err(|error| {
+            tracing::warn!(%error, "a token was refused");
+            refuse()
+        })?;
+        let view = self.view();
+        let pod = view.world().get::<Pod>(&caller.namespace, &caller.pod);
+        let bound = pod.is_some_and(|pod| {
+            pod.object.meta.uid.as_deref() == Some(caller.pod_uid.as_str())
+                && pod.spec.spec.service_account_name.as_deref().unwrap_or("default")
+                    == caller.service_account
+        });
+        if bound {
+            return Ok(caller);
+        }
+        tracing::warn!(
+            namespace = caller.namespace,
+            pod = caller.pod,
+            "a token's pod does not exist or is another one"
+        );
+        Err(refuse())
+    }
+
+    /// Serves until `stop`.
+    ///
+    /// # Errors
+    /// When the listener fails or our own certificate cannot be made.
+    pub async fn serve(
+        self: &Arc<Self>,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let address: SocketAddr = listener.local_addr()?;
+        let (certificate, key) = self.authority.server(address.ip())?;
+        let tls = ServerTlsConfig::new().identity(TlsIdentity::from_pem(certificate, key));
+        let configuration = ConfigServer::new(config::Service::new(Arc::clone(self), stop.clone()));
+        Server::builder()
+            .tls_config(tls)?
+            .concurrency_limit_per_connection(64)
+            .max_concurrent_streams(64)
+            .http2_keepalive_interval(Some(config::KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(config::KEEP_ALIVE_TIMEOUT))
+            .add_service(
+                configuration.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE),
+            )
+            .add_service(IdentityServer::new(identity::Service::new(Arc::clone(self))))
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+            .await?;
+        Ok(())
+    }
+}

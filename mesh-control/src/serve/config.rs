@@ -1,0 +1,324 @@
+//! The configuration stream: one task per proxy, which sends what differs from what the proxy holds.
+//!
+//! A task keeps, per subscribed root, the versions the proxy has. When the world changes it looks every root up again and
+//! sends the members that are new or different together with the whole closure's names. One update is under way per
+//! stream at a time: while it is, changes add up and only the latest is sent, so a slow proxy costs nothing but its own
+//! delay. A proxy that does not take a message in time is cut off.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::Stream;
+use mesh_core::model::{Role, Root};
+use mesh_core::wire::v1::config_server::Config;
+use mesh_core::wire::v1::subscribe_request::Kind as Ask;
+use mesh_core::wire::v1::subscribe_response::Kind as Answer;
+use mesh_core::wire::v1::{
+    Acknowledgement, Hello, Interest, Member, NotFound, SubscribeRequest, SubscribeResponse, Update, Welcome,
+};
+use mesh_core::wire::{Encoded, decode_root, encode_root};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Plane;
+use super::registry::ProxyStatus;
+use crate::tokens::Caller;
+use crate::view::Proxy;
+
+/// How often an idle connection is probed, and how long a probe may take.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(10);
+pub(super) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Deadline for the first message, and for taking one.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long an update may stay unacknowledged.
+const ACKNOWLEDGE: Duration = Duration::from_secs(30);
+/// Roots of one stream: what a proxy holds at most.
+const MAX_ROOTS: usize = 4097;
+/// Messages on their way to one proxy.
+const QUEUE: usize = 64;
+
+/// The configuration service.
+pub(super) struct Service {
+    plane: Arc<Plane>,
+    stop: CancellationToken,
+    streams: AtomicU64,
+}
+
+impl Service {
+    pub(super) const fn new(plane: Arc<Plane>, stop: CancellationToken) -> Self {
+        Self { plane, stop, streams: AtomicU64::new(0) }
+    }
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Config for Service {
+    type SubscribeStream = Answers;
+
+    async fn subscribe(
+        &self,
+        request: Request<Streaming<SubscribeRequest>>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let caller = self.plane.authenticate(request.metadata())?;
+        let mut asks = request.into_inner();
+        let hello = first(&mut asks).await?;
+        let proxy = proxy(&hello, &caller)?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let session = Session {
+            plane: Arc::clone(&self.plane),
+            proxy,
+            hello,
+            stream: self.streams.fetch_add(1, Ordering::Relaxed),
+            sender,
+            held: BTreeMap::new(),
+            pending: None,
+            sequence: 0,
+            refused: Vec::new(),
+        };
+        tokio::spawn(session.run(asks, self.stop.clone()));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))
+    }
+}
+
+async fn first(asks: &mut Streaming<SubscribeRequest>) -> Result<Hello, Status> {
+    let message = timeout(DEADLINE, asks.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no hello in 10 s"))??;
+    match message.and_then(|message| message.kind) {
+        Some(Ask::Hello(hello)) => Ok(hello),
+        _ => Err(Status::invalid_argument("the first message must be a hello")),
+    }
+}
+
+/// What a proxy says of itself counts only where its token says the same.
+fn proxy(hello: &Hello, caller: &Caller) -> Result<Proxy, Status> {
+    if hello.namespace != caller.namespace || hello.pod != caller.pod {
+        return Err(Status::permission_denied("the hello names another pod than the token"));
+    }
+    let role = match hello.role.as_str() {
+        "sidecar" => Role::Sidecar,
+        "ingress" => Role::Ingress,
+        "egress" => Role::Egress,
+        other => return Err(Status::invalid_argument(format!("{other:?} is not a role"))),
+    };
+    Ok(Proxy {
+        role,
+        namespace: caller.namespace.clone(),
+        pod: caller.pod.clone(),
+        service_account: caller.service_account.clone(),
+    })
+}
+
+struct Session {
+    plane: Arc<Plane>,
+    proxy: Proxy,
+    hello: Hello,
+    stream: u64,
+    sender: mpsc::Sender<SubscribeResponse>,
+    /// What the proxy has of each root: versions by key, or `None` when it was told that there is nothing.
+    held: BTreeMap<Root, Held>,
+    /// The last sequence that is not acknowledged yet.
+    pending: Option<Pending>,
+    sequence: u64,
+    refused: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Held {
+    Nothing,
+    Absent,
+    Members(BTreeMap<String, u64>),
+}
+
+struct Pending {
+    sequence: u64,
+    generation: u64,
+    since: tokio::time::Instant,
+}
+
+impl Session {
+    async fn run(mut self, mut asks: Streaming<SubscribeRequest>, stop: CancellationToken) {
+        let mut generations = self.plane.generation.subscribe();
+        let ended = tokio::select! {
+            ended = self.follow(&mut asks, &mut generations) => ended,
+            () = stop.cancelled() => "the control plane stops".to_owned(),
+        };
+        tracing::info!(proxy = self.hello.proxy, reason = ended, "stream ended");
+        self.plane.registry.remove(&self.hello.proxy, self.stream);
+    }
+
+    async fn follow(
+        &mut self,
+        asks: &mut Streaming<SubscribeRequest>,
+        generations: &mut watch::Receiver<u64>,
+    ) -> String {
+        tracing::info!(proxy = self.hello.proxy, role = self.hello.role, "stream begun");
+        let welcome = Welcome {
+            trust_anchors: self.plane.root().to_owned(),
+            control_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        if let Err(reason) = self.send(Answer::Welcome(welcome)).await {
+            return reason;
+        }
+        self.held.insert(Root::Own, Held::Nothing);
+        loop {
+            if self.pending.is_none()
+                && let Err(reason) = self.send_differences(generations).await
+            {
+                return reason;
+            }
+            let overdue = self.pending.as_ref().map(|pending| pending.since + ACKNOWLEDGE);
+            let late = async {
+                match overdue {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ask = asks.message() => match ask {
+                    Ok(Some(ask)) => if let Err(reason) = self.take(ask) {
+                        return reason;
+                    },
+                    Ok(None) => return "the proxy closed it".to_owned(),
+                    Err(status) => return status.message().to_owned(),
+                },
+                changed = generations.changed(), if self.pending.is_none() => if changed.is_err() {
+                    return "the control plane stops".to_owned();
+                },
+                () = late => return "an update was not acknowledged in 30 s".to_owned(),
+            }
+        }
+    }
+
+    fn take(&mut self, ask: SubscribeRequest) -> Result<(), String> {
+        match ask.kind {
+            Some(Ask::Interest(interest)) => self.subscribe(interest),
+            Some(Ask::Acknowledgement(acknowledgement)) => {
+                self.acknowledge(acknowledgement);
+                Ok(())
+            }
+            Some(Ask::Hello(_)) => Err("a second hello".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    fn subscribe(&mut self, interest: Interest) -> Result<(), String> {
+        for text in &interest.end {
+            if let Ok(root) = decode_root(text) {
+                self.held.remove(&root);
+            }
+        }
+        for subscription in interest.begin {
+            let root = decode_root(&subscription.root).map_err(|error| error.to_string())?;
+            let members: BTreeMap<_, _> =
+                subscription.held.into_iter().map(|held| (held.key, held.version)).collect();
+            let held = if members.is_empty() { Held::Nothing } else { Held::Members(members) };
+            self.held.insert(root, held);
+        }
+        if self.held.len() > MAX_ROOTS { Err(format!("more than {MAX_ROOTS} roots")) } else { Ok(()) }
+    }
+
+    fn acknowledge(&mut self, acknowledgement: Acknowledgement) {
+        let Acknowledgement { sequence, refused } = acknowledgement;
+        for refusal in &refused {
+            tracing::warn!(proxy = self.hello.proxy, key = refusal.key, reason = refusal.reason, "refused");
+        }
+        self.refused
+            .extend(refused.into_iter().map(|refusal| format!("{}: {}", refusal.key, refusal.reason)));
+        if let Some(pending) = self.pending.take_if(|pending| pending.sequence <= sequence) {
+            self.report(pending.generation, true);
+        }
+    }
+
+    /// Sends every root whose closure is not what the proxy holds.
+    async fn send_differences(&mut self, generations: &mut watch::Receiver<u64>) -> Result<(), String> {
+        generations.mark_unchanged();
+        let view = self.plane.view();
+        let roots: Vec<Root> = self.held.keys().cloned().collect();
+        let before = self.sequence;
+        self.refused.clear();
+        for root in roots {
+            let answer = match view.closure(&self.proxy, &root) {
+                Some(closure) => self.difference(&root, &closure, view.generation()).map(Answer::Update),
+                None => self.missing(&root, view.generation()).map(Answer::NotFound),
+            };
+            if let Some(answer) = answer {
+                self.send(answer).await?;
+            }
+        }
+        if self.sequence == before {
+            self.report(view.generation(), true);
+        } else {
+            let since = tokio::time::Instant::now();
+            self.pending = Some(Pending { sequence: self.sequence, generation: view.generation(), since });
+            self.report(view.generation(), false);
+        }
+        Ok(())
+    }
+
+    fn difference(&mut self, root: &Root, closure: &[Arc<Encoded>], generation: u64) -> Option<Update> {
+        let members: BTreeMap<_, _> =
+            closure.iter().map(|member| (member.key.clone(), member.version)).collect();
+        let now = Held::Members(members);
+        let before = self.held.insert(root.clone(), now.clone());
+        if before.as_ref() == Some(&now) {
+            return None;
+        }
+        let has = |member: &Encoded| match &before {
+            Some(Held::Members(held)) => held.get(&member.key) == Some(&member.version),
+            _ => false,
+        };
+        self.sequence += 1;
+        Some(Update {
+            sequence: self.sequence,
+            generation,
+            root: encode_root(root),
+            members: closure.iter().filter(|member| !has(member)).map(|member| encoded(member)).collect(),
+            closure: closure.iter().map(|member| member.key.clone()).collect(),
+        })
+    }
+
+    fn missing(&mut self, root: &Root, generation: u64) -> Option<NotFound> {
+        let before = self.held.insert(root.clone(), Held::Absent);
+        (before != Some(Held::Absent)).then(|| NotFound { root: encode_root(root), generation })
+    }
+
+    fn report(&self, generation: u64, in_sync: bool) {
+        self.plane.registry.put(ProxyStatus {
+            name: self.hello.proxy.clone(),
+            role: self.hello.role.clone(),
+            namespace: self.proxy.namespace.clone(),
+            version: self.hello.version.clone(),
+            roots: self.held.len(),
+            acked: if in_sync { generation } else { generation.saturating_sub(1) },
+            in_sync,
+            refused: self.refused.clone(),
+            stream: self.stream,
+        });
+    }
+
+    async fn send(&self, kind: Answer) -> Result<(), String> {
+        let message = SubscribeResponse { kind: Some(kind) };
+        match self.sender.send_timeout(message, DEADLINE).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err("the proxy did not take a message in 10 s".to_owned()),
+        }
+    }
+}
+
+fn encoded(member: &Encoded) -> Member {
+    Member {
+        key: member.key.clone(),
+        version: member.version,
+        body: member.body.to_vec(),
+        requires: Vec::new(),
+    }
+}
