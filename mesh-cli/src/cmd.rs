@@ -72,6 +72,11 @@ impl Exchange {
         }
     }
 
+    /// Waits until the other end is gone.
+    async fn closed(&mut self) {
+        while let Ok(Some(_)) = self.receiver.receive::<Reply>().await {}
+    }
+
     /// The final reply; progress on the way is shown.
     async fn finish(&mut self, output: &Output) -> anyhow::Result<Reply> {
         loop {

@@ -13,6 +13,8 @@ pub(crate) fn run(flags: &Down, output: &Output) -> anyhow::Result<ExitCode> {
     run_local(async {
         let mut exchange = Exchange::begin(&flags.mesh.name, &Request::Down, &[]).await?;
         exchange.finish(output).await?;
+        // Its ports and its name are free only when the supervisor has ended.
+        exchange.closed().await;
         Ok(ExitCode::SUCCESS)
     })
 }

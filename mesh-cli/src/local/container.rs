@@ -77,7 +77,7 @@ pub(crate) fn spawn(
     let mut plan = File::from(rustix::fs::memfd_create("launch", MemfdFlags::CLOEXEC)?);
     plan.write_all(&serde_json::to_vec(launch)?)?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg("container").arg(plan.as_raw_fd().to_string());
+    command.arg0("mesh").arg("container").arg(plan.as_raw_fd().to_string());
     configure(&mut command);
     // Inherited by this one child: there is no other thread that could start one meanwhile.
     rustix::io::fcntl_setfd(&plan, FdFlags::empty())?;

@@ -6,6 +6,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
@@ -50,6 +51,7 @@ pub(crate) fn run() -> anyhow::Result<i32> {
     )
     .context("making namespaces")?;
     let mut supervisor = Command::new("/proc/self/exe")
+        .arg0("mesh")
         .arg("supervisor")
         .stdin(Stdio::from(socket))
         .spawn()

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -131,6 +132,7 @@ fn bind_ingress(port: u16, flag: &'static str) -> Result<TcpListener, Error> {
 
 fn spawn(socket: UnixStream) -> Result<Child, Error> {
     let child = Command::new("/proc/self/exe")
+        .arg0("mesh")
         .arg("supervise")
         .stdin(Stdio::from(OwnedFd::from(socket)))
         .stdout(Stdio::null())

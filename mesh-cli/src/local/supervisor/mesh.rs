@@ -156,7 +156,7 @@ impl Mesh {
         }
     }
 
-    /// Ends pods and control plane in order, then the supervisor.
+    /// Ends all pods, within a deadline.
     pub(super) async fn stop_everything(&self) {
         self.stopping.cancel();
         let pods: Vec<Rc<Pod>> = self.pods.borrow().values().cloned().collect();
@@ -167,7 +167,10 @@ impl Mesh {
             }
         };
         let _ = tokio::time::timeout(STOP_DEADLINE, all_gone).await;
-        // Whoever still runs is killed when process 1 leaves.
+    }
+
+    /// Ends the supervisor; whoever still runs is killed when process 1 leaves.
+    pub(super) fn end(&self) {
         self.stopped.cancel();
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -171,7 +172,12 @@ fn spawn(mesh: &Mesh, pod: &Pod) -> anyhow::Result<(Channel, Process)> {
     let (log, writer) = std::io::pipe().context("making a pipe")?;
     pod.rings.borrow_mut().insert(POD_LOG.to_owned(), Ring::fed_by(log.into())?);
     let mut command = Command::new("/proc/self/exe");
-    command.arg("pod").stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(writer);
+    command
+        .arg0("mesh")
+        .arg("pod")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(writer);
     let process =
         spawn_in_pid_namespace(&mesh.reaper, &mut command).context("starting the pod's first process")?;
     Ok((Channel::new(ours.into())?, process))

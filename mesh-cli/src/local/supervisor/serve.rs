@@ -72,7 +72,10 @@ async fn answer(
         Request::ProxyAdmin { target, path } => proxy_admin(mesh, &target, path).await,
         Request::Down => {
             mesh.stop_everything().await;
-            Ok(Reply::Done)
+            // The caller waits for the end of the connection, which is the end of this process.
+            channel.sender.send(&Reply::Done).await?;
+            mesh.end();
+            std::future::pending().await
         }
     }
 }
