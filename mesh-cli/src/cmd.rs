@@ -12,8 +12,10 @@ pub(crate) mod up;
 
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use anyhow::anyhow;
+use mesh_control::problem::Severity;
 
 use crate::local::channel::{Channel, Receiver};
 use crate::local::launch;
@@ -84,6 +86,16 @@ impl Exchange {
                 Reply::Progress(event) => up::show(&event, output),
                 reply => return Ok(reply),
             }
+        }
+    }
+}
+
+/// Shows what the control plane would say of these files; it leaves out what it cannot use and takes the rest.
+fn show_problems(files: &[PathBuf], output: &Output) {
+    let files: Vec<PathBuf> = files.iter().filter(|file| file.as_os_str() != "-").cloned().collect();
+    for problem in mesh_control::source::files::load(&files).problems {
+        if problem.severity <= Severity::Warning {
+            output.problem(problem.severity == Severity::Error, &problem);
         }
     }
 }

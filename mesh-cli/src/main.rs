@@ -13,9 +13,16 @@ use clap::Parser as _;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    // A reader that closes its end early, such as `head`, ends us quietly.
+    // Our own processes are started through /proc/self/exe, which would be their name otherwise.
+    let _ = rustix::thread::set_name(c"mesh");
     let cli = Cli::parse();
     let output = output::Output::new(cli.output);
+    if matches!(
+        cli.command,
+        Command::Logs(_) | Command::Status(_) | Command::Config(_) | Command::Completions(_)
+    ) {
+        sys::end_quietly_on_broken_pipe();
+    }
     match run(cli.command, &output) {
         Ok(code) => code,
         Err(error) => {

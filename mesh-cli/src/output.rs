@@ -1,5 +1,4 @@
 //! What users see: text in colour on a terminal, or JSON.
-#![expect(clippy::print_stdout, reason = "the command line's results go to standard output")]
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -28,6 +27,12 @@ impl Output {
     /// A result as a program reads it.
     pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(value)?);
+        Ok(())
+    }
+
+    /// A result on one line, for programs that read while the command goes on.
+    pub(crate) fn json_line(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        println!("{}", serde_json::to_string(value)?);
         Ok(())
     }
 
@@ -72,6 +77,14 @@ impl Output {
 
     pub(crate) fn note(&self, text: impl Display) {
         eprintln!("{text}");
+    }
+
+    pub(crate) fn problem(&self, severe: bool, problem: impl Display) {
+        if severe {
+            eprintln!("{} {problem}", "✘".red().bold());
+        } else {
+            eprintln!("{} {problem}", "!".yellow().bold());
+        }
     }
 
     pub(crate) fn error(&self, error: &anyhow::Error) {

@@ -1,5 +1,8 @@
 //! The system calls that have no safe wrapper, and nothing else.
-#![expect(unsafe_code, reason = "unshare(2), close_range(2) and taking over an inherited descriptor")]
+#![expect(
+    unsafe_code,
+    reason = "unshare(2), close_range(2), signal(2) and taking over an inherited descriptor"
+)]
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -46,4 +49,10 @@ fn close_range_on_exec(first: u32, last: u32) -> io::Result<()> {
     // SAFETY: CLOSE_RANGE_CLOEXEC only sets a flag on descriptors; it closes nothing now.
     let result = unsafe { libc::close_range(first, last, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets a reader that closes its end early, such as `head`, end this process quietly instead of with an error.
+pub(crate) fn end_quietly_on_broken_pipe() {
+    // SAFETY: SIG_DFL installs no handler of ours, and this runs before there are other threads.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }

@@ -13,6 +13,7 @@ use crate::output::Output;
 /// Runs the command.
 pub(crate) fn run(flags: &Apply, output: &Output) -> anyhow::Result<ExitCode> {
     let objects = manifest::read(&flags.files)?;
+    super::show_problems(&flags.files, output);
     let wait = flags.wait.then(|| Duration::from_secs(flags.timeout));
     run_local(async {
         let mut exchange = Exchange::begin(&flags.mesh.name, &Request::Apply { objects, wait }, &[]).await?;

@@ -28,6 +28,7 @@ pub(crate) fn run(flags: Up, output: &Output) -> anyhow::Result<ExitCode> {
         return detach();
     }
     let objects = manifest::read(&flags.files)?;
+    super::show_problems(&flags.files, output);
     // Before anything is started: containers that cannot run are the user's most likely mistake.
     crate::local::controllers::desired(objects.iter())?;
     let options =
@@ -110,7 +111,7 @@ fn finish_start(
     output: &Output,
 ) -> anyhow::Result<()> {
     if output.is_json() {
-        output.json(status)?;
+        output.json_line(status)?;
     } else {
         status::services(status, output);
     }

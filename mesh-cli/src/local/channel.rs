@@ -178,11 +178,12 @@ mod tests {
     async fn a_message_larger_than_the_socket_buffer_arrives_with_its_descriptors() {
         let (left, right) = std::os::unix::net::UnixStream::pair().unwrap();
         let (left, mut right) = (Channel::new(left.into()).unwrap(), Channel::new(right.into()).unwrap());
-        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
         let text = "x".repeat(3 << 20);
+        let descriptors = [writer.as_fd()];
 
         let (sent, received) =
-            tokio::join!(left.sender.send_with(&text, &[writer.as_fd()]), right.receiver.receive::<String>());
+            tokio::join!(left.sender.send_with(&text, &descriptors), right.receiver.receive::<String>());
 
         sent.unwrap();
         let (message, descriptors) = received.unwrap().unwrap();

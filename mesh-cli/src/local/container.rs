@@ -99,8 +99,10 @@ pub(crate) fn run(descriptor: RawFd) -> anyhow::Result<std::convert::Infallible>
     std::env::set_current_dir(&launch.directory)
         .with_context(|| format!("working directory {}", launch.directory.display()))?;
     let path = match &opened {
-        Some(file) => PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
-        None => program,
+        Some(file) if !is_executable(&program) => {
+            PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        }
+        _ => program,
     };
     let error = Command::new(path)
         .arg0(name)

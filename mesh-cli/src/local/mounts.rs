@@ -150,7 +150,7 @@ fn follow_links(path: &Path) -> anyhow::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..16 {
         let Ok(target) = fs::read_link(&path) else { return Ok(path) };
-        path = normal(&path.parent().unwrap_or(Path::new("/")).join(target));
+        path = normal(&path.parent().unwrap_or_else(|| Path::new("/")).join(target));
     }
     bail!("{}: too many symbolic links", path.display())
 }
