@@ -1,0 +1,212 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Run, change, inspect and explain a service mesh.
+#[derive(Debug, Parser)]
+#[command(name = "mesh", version, about, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 fine, 1 findings, 2 wrong usage, 3 something needed cannot be reached."
+)]
+pub(crate) struct Cli {
+    /// How to print results.
+    #[arg(long, short = 'o', global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) output: Format,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs; versioned.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole mesh on this machine until Ctrl-C.
+    Up(Up),
+    /// End a mesh that runs in the background.
+    Down(Down),
+    /// Add or change objects of a running mesh.
+    Apply(Apply),
+    /// Remove objects from a running mesh.
+    Delete(Delete),
+    /// Run a command inside a pod.
+    Exec(Exec),
+    /// Show what the containers of a pod have written.
+    Logs(Logs),
+    /// Show pods, services, and what each proxy has acknowledged.
+    Status(Status),
+    /// Show the configuration a proxy holds.
+    Config(Config),
+    /// Print a completion script for a shell.
+    Completions(Completions),
+    /// Enters the namespaces of a mesh.
+    #[command(hide = true)]
+    Supervise,
+    /// Process 1 of a mesh.
+    #[command(hide = true)]
+    Supervisor,
+    /// Process 1 of a pod.
+    #[command(hide = true)]
+    Pod,
+    /// Becomes a container's program.
+    #[command(hide = true)]
+    Container { descriptor: i32 },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Manifest, or folder of manifests; `-` is standard input.
+    #[arg(long = "file", short, required = true, num_args = 1.., value_name = "FILE_OR_DIR")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Return when the mesh is up and leave it running.
+    #[arg(long)]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) mesh: Name,
+    /// Port of 127.0.0.1 for the ingress gateway's HTTP; 0 takes any free one.
+    #[arg(long, default_value_t = 8080, value_name = "PORT")]
+    pub(crate) http_port: u16,
+    /// Port of 127.0.0.1 for the ingress gateway's HTTPS; 0 takes any free one.
+    #[arg(long, default_value_t = 8443, value_name = "PORT")]
+    pub(crate) https_port: u16,
+    /// How pods are kept apart.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) isolation: Isolation,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Isolation {
+    /// Network namespaces with transparent capture.
+    #[default]
+    Netns,
+    /// One loopback, through HTTP_PROXY.
+    Loopback,
+}
+
+/// Which local mesh.
+#[derive(Debug, Args)]
+pub(crate) struct Name {
+    /// Name of the mesh, so that several can run.
+    #[arg(long, default_value = "default", env = "MESH_NAME")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    #[command(flatten)]
+    pub(crate) mesh: Name,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    /// Manifest, or folder of manifests; `-` is standard input.
+    #[arg(long = "file", short, required = true, num_args = 1.., value_name = "FILE_OR_DIR")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Wait until pods are ready and every proxy has acknowledged.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait, in seconds.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) mesh: Name,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// Manifest, or folder of manifests, whose objects are removed.
+    #[arg(long = "file", short, num_args = 1.., value_name = "FILE_OR_DIR", conflicts_with_all = ["kind", "object"])]
+    pub(crate) files: Vec<PathBuf>,
+    /// Kind of the object to remove.
+    #[arg(required_unless_present = "files")]
+    pub(crate) kind: Option<String>,
+    /// Its name.
+    #[arg(required_unless_present = "files", value_name = "NAME")]
+    pub(crate) object: Option<String>,
+    /// Its namespace.
+    #[arg(long, short, default_value = "default")]
+    pub(crate) namespace: String,
+    #[command(flatten)]
+    pub(crate) mesh: Name,
+}
+
+/// Which pod.
+#[derive(Debug, Args)]
+pub(crate) struct Pod {
+    /// Pod, or the name of its workload, app label or service account.
+    pub(crate) workload: String,
+    /// Its namespace.
+    #[arg(long, short, default_value = "default")]
+    pub(crate) namespace: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    #[command(flatten)]
+    pub(crate) pod: Pod,
+    /// Container whose mounts and variables apply; the first by default.
+    #[arg(long, short)]
+    pub(crate) container: Option<String>,
+    #[command(flatten)]
+    pub(crate) mesh: Name,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    #[command(flatten)]
+    pub(crate) pod: Pod,
+    /// Container, such as `istio-proxy`; all but the proxy by default.
+    #[arg(long, short)]
+    pub(crate) container: Option<String>,
+    /// Go on showing what is written.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Show this many lines per container.
+    #[arg(long, default_value_t = 1000, value_name = "LINES")]
+    pub(crate) tail: usize,
+    #[command(flatten)]
+    pub(crate) mesh: Name,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) mesh: Name,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    /// The proxy: a pod, or the name of its workload; `NAME.NAMESPACE` is understood too.
+    pub(crate) proxy: String,
+    /// Its namespace.
+    #[arg(long, short)]
+    pub(crate) namespace: Option<String>,
+    #[command(flatten)]
+    pub(crate) mesh: Name,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,35 @@
+//! `mesh apply`: adds or changes objects of a running mesh.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::{Exchange, unexpected};
+use crate::cli::Apply;
+use crate::local::manifest;
+use crate::local::protocol::{Change, Reply, Request};
+use crate::local::supervisor::run_local;
+use crate::output::Output;
+
+/// Runs the command.
+pub(crate) fn run(flags: &Apply, output: &Output) -> anyhow::Result<ExitCode> {
+    let objects = manifest::read(&flags.files)?;
+    super::show_problems(&flags.files, output);
+    let wait = flags.wait.then(|| Duration::from_secs(flags.timeout));
+    run_local(async {
+        let mut exchange = Exchange::begin(&flags.mesh.name, &Request::Apply { objects, wait }, &[]).await?;
+        match exchange.finish(output).await? {
+            Reply::Changes(changes) => show(&changes, output),
+            reply => unexpected(&reply),
+        }
+    })
+}
+
+/// One line per object, as kubectl.
+pub(super) fn show(changes: &[Change], output: &Output) -> anyhow::Result<ExitCode> {
+    if output.is_json() {
+        output.json(&serde_json::json!({ "version": 1, "changes": changes }))?;
+    } else {
+        changes.iter().for_each(|change| output.line(format!("{} {}", change.object, change.change)));
+    }
+    Ok(ExitCode::SUCCESS)
+}

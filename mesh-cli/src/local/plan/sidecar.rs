@@ -1,0 +1,112 @@
+//! Whether a pod gets a proxy, and how that proxy is started.
+//!
+//! Unlike on Kubernetes, injection is on unless a namespace, pod label or annotation says otherwise: whoever runs
+//! `mesh up` wants a mesh.
+
+use std::net::Ipv4Addr;
+
+use super::{Inputs, ProxyPlan, Role, environment};
+use crate::local::controllers::{DesiredPod, PROXY_CONTAINER};
+use crate::local::manifest::{Metadata, Object};
+use crate::local::network::GATEWAY;
+use crate::local::store::Store;
+use crate::local::supervisor::control_plane;
+
+/// Where captured DNS queries are sent to, as in a cluster; the proxy answers them.
+pub(super) const CAPTURED_NAMESERVER: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// The proxy's user, where it is mapped.
+pub(crate) const PROXY_USER: u32 = 1337;
+
+/// In the pod.
+pub(crate) const ROOT_FILE: &str = "/run/mesh/root.pem";
+pub(crate) const TOKEN_FILE: &str = "/run/secrets/tokens/istio-token";
+pub(crate) const STATE_FOLDER: &str = "/run/mesh/proxy";
+
+/// The role of a pod, by its own labels and annotations, then by its namespace's label.
+pub(super) fn role(pod: &DesiredPod, store: &Store) -> Role {
+    let metadata = &pod.template.metadata;
+    if metadata.annotations.get("inject.istio.io/templates").is_some_and(|templates| templates == "gateway") {
+        return Role::Gateway;
+    }
+    let asked = ["sidecar.istio.io/inject"]
+        .iter()
+        .find_map(|name| metadata.labels.get(*name).or_else(|| metadata.annotations.get(*name)));
+    let injected = match asked.map(String::as_str) {
+        Some(value) => value != "false",
+        None => !injection_disabled(store.get("Namespace", "", &pod.namespace)),
+    };
+    if injected { Role::Sidecar } else { Role::Plain }
+}
+
+fn injection_disabled(namespace: Option<&Object>) -> bool {
+    namespace
+        .and_then(|object| object.value.pointer("/metadata/labels/istio-injection"))
+        .is_some_and(|value| value == "disabled")
+}
+
+/// The proxy of a pod; none for plain pods.
+pub(super) fn proxy(inputs: &Inputs<'_>, role: Role) -> Option<ProxyPlan> {
+    let (command, redirect, listeners) = match role {
+        Role::Plain => return None,
+        Role::Sidecar => (
+            vec!["mesh-proxy".to_owned(), "run".to_owned()],
+            redirect(&inputs.pod.template.metadata),
+            Vec::new(),
+        ),
+        Role::Gateway => {
+            let (command, serves_host) = gateway_command(inputs.pod);
+            let listeners = if serves_host { inputs.start.ingress_ports.clone() } else { Vec::new() };
+            (command, Vec::new(), listeners)
+        }
+    };
+    Some(ProxyPlan { command, environment: proxy_environment(inputs), redirect, listeners })
+}
+
+/// A gateway's command, and whether it takes the host's ingress ports.
+fn gateway_command(pod: &DesiredPod) -> (Vec<String>, bool) {
+    let label = pod.template.metadata.labels.get("istio").map(String::as_str);
+    let container = pod.template.spec.containers.iter().find(|container| container.name == PROXY_CONTAINER);
+    let own: Vec<String> = container
+        .map(|container| container.command.iter().chain(&container.args).cloned().collect())
+        .unwrap_or_default();
+    let default = if label == Some("egressgateway") { "mesh-egress" } else { "mesh-ingress" };
+    let command = if own.is_empty() { vec![default.to_owned()] } else { own };
+    (command, pod.owner.namespace == "istio-system" && pod.owner.name == "istio-ingressgateway")
+}
+
+fn proxy_environment(inputs: &Inputs<'_>) -> Vec<(String, String)> {
+    let place = inputs.place;
+    let mut variables = environment::base(inputs);
+    let own = [
+        ("MESH_CONTROL", format!("https://{GATEWAY}:{}", control_plane::PORT)),
+        ("MESH_CONTROL_ROOT", ROOT_FILE.to_owned()),
+        ("MESH_TOKEN_FILE", TOKEN_FILE.to_owned()),
+        ("MESH_STATE_DIR", STATE_FOLDER.to_owned()),
+        ("POD_NAME", place.name.clone()),
+        ("POD_NAMESPACE", place.namespace.clone()),
+        ("POD_UID", place.uid.clone()),
+        ("POD_IP", place.address.to_string()),
+        ("SERVICE_ACCOUNT", place.service_account.clone()),
+    ];
+    variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    variables
+}
+
+/// The capture command; the annotations are Istio's.
+fn redirect(metadata: &Metadata) -> Vec<String> {
+    const FLAGS: [(&str, &str); 6] = [
+        ("includeInboundPorts", "--include-inbound-ports"),
+        ("excludeInboundPorts", "--exclude-inbound-ports"),
+        ("includeOutboundIPRanges", "--include-outbound-cidrs"),
+        ("excludeOutboundIPRanges", "--exclude-outbound-cidrs"),
+        ("includeOutboundPorts", "--include-outbound-ports"),
+        ("excludeOutboundPorts", "--exclude-outbound-ports"),
+    ];
+    let mut command = vec!["mesh-proxy".to_owned(), "redirect".to_owned(), "--dns".to_owned()];
+    for (annotation, flag) in FLAGS {
+        if let Some(value) = metadata.annotations.get(&format!("traffic.sidecar.istio.io/{annotation}")) {
+            command.push(format!("{flag}={value}"));
+        }
+    }
+    command
+}
