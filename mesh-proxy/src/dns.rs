@@ -38,9 +38,12 @@ pub(crate) use upstream::nameservers;
 
 use question::{Question, Transport};
 
-/// How long applications may keep a virtual address.
+
+/// How long applications may keep a virtual address, in tests.
+#[cfg(test)]
 pub(crate) const VIRTUAL_ADDRESS_TTL: Duration = Duration::from_secs(30);
-/// How long applications may keep the members of a headless service.
+/// How long applications may keep the members of a headless service, in tests.
+#[cfg(test)]
 pub(crate) const HEADLESS_TTL: Duration = Duration::from_secs(5);
 
 /// What the mesh says of a name.
@@ -50,7 +53,7 @@ pub(crate) enum Lookup {
     Found {
         /// One virtual address, or every member of a headless service.
         addresses: Vec<IpAddr>,
-        /// [`VIRTUAL_ADDRESS_TTL`] or [`HEADLESS_TTL`], unless the control plane said otherwise.
+        /// As the control plane says: long for virtual addresses, short for members of headless services.
         ttl: Duration,
     },
     /// The mesh has no such name.

@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Settings of DNS capture.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "names")]
 pub(crate) struct Flags {
     /// The domain of the cluster's services
     #[arg(long, env = "MESH_CLUSTER_DOMAIN", default_value = "cluster.local")]
