@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use serde_json::Value;
+
 use super::{Exchange, unexpected};
 use crate::cli::Status as Flags;
 use crate::local::protocol::{Phase, PodStatus, Reply, Request, Status};
@@ -29,7 +31,7 @@ fn show(status: &Status, output: &Output) -> anyhow::Result<ExitCode> {
         );
         output.line("");
         services(status, output);
-        control(status, output)?;
+        control(status, output);
     }
     let healthy =
         !status.control.is_null() && status.pods.iter().all(|pod| pod.ready || pod.phase == Phase::Succeeded);
@@ -60,13 +62,53 @@ pub(super) fn services(status: &Status, output: &Output) {
     output.line(format!("ingress gateway: {}", status.ingress.join("  ")));
 }
 
-fn control(status: &Status, output: &Output) -> anyhow::Result<()> {
+/// What the control plane says: each proxy's state of synchronisation, then what is wrong with objects.
+fn control(status: &Status, output: &Output) {
     if status.control.is_null() {
-        output.line("control plane: does not answer; `mesh logs mesh-control` may say why");
-        return Ok(());
+        output.line("control plane: does not answer; `mesh logs mesh-control -n istio-system` may say why");
+        return;
     }
+    let items = |name: &str| status.control.get(name).and_then(Value::as_array).into_iter().flatten();
     output.line("");
-    output.heading("control plane");
-    output.line(serde_json::to_string_pretty(&status.control)?);
-    Ok(())
+    output.table(&["PROXY", "ROLE", "SYNC", "ROOTS", "REFUSED"], items("proxies").map(proxy_row).collect());
+    let problems: Vec<String> = items("problems").map(problem_line).collect();
+    if !problems.is_empty() {
+        output.line("");
+        output.heading("problems");
+        problems.iter().for_each(|problem| output.line(problem));
+    }
+}
+
+fn proxy_row(proxy: &Value) -> Vec<String> {
+    let refused = proxy.get("refused").and_then(Value::as_array).map_or(0, Vec::len);
+    let sync = match proxy.get("in_sync").and_then(Value::as_bool) {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "?",
+    };
+    vec![text(proxy, "name"), text(proxy, "role"), sync.to_owned(), text(proxy, "roots"), refused.to_string()]
+}
+
+/// `severity: kind namespace/name: field: message (fix: …)`, without what is not known.
+fn problem_line(problem: &Value) -> String {
+    let object = problem.get("object").filter(|object| object.is_object()).map(|object| {
+        format!("{} {}/{}", text(object, "kind"), text(object, "namespace"), text(object, "name"))
+    });
+    let parts = [
+        Some(text(problem, "severity")),
+        object,
+        Some(text(problem, "field")),
+        Some(text(problem, "message")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+    let fix = text(problem, "fix");
+    if fix.is_empty() { parts.join(": ") } else { format!("{} (fix: {fix})", parts.join(": ")) }
+}
+
+fn text(value: &Value, field: &str) -> String {
+    match value.get(field) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
 }

@@ -3,6 +3,7 @@
 use std::io::{BufReader, IsTerminal as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +18,9 @@ use crate::output::Output;
 
 /// Set for the process that keeps a detached mesh; its standard error then ends when the mesh is up.
 const BACKGROUND: &str = "MESH_BACKGROUND";
+
+/// Signals closer together are one: a wrapper such as `timeout` passes on what the terminal also sends us.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Runs the command.
 pub(crate) fn run(flags: Up, output: &Output) -> anyhow::Result<ExitCode> {
@@ -59,7 +63,7 @@ async fn attend(mut running: Running, background: bool, output: &Output) -> anyh
     if running.identity == IdentityMap::Single {
         output.note("running without root: everything in the mesh is one user, so capture exempts proxies by socket mark only");
     }
-    let mut stopping = false;
+    let mut stopping = None;
     let mut failed = false;
     loop {
         tokio::select! {
@@ -70,13 +74,13 @@ async fn attend(mut running: Running, background: bool, output: &Output) -> anyh
                     if let Event::Up { status } = event {
                         finish_start(&status, background, output)?;
                     }
-                    if failed && !stopping {
-                        stopping = true;
+                    if failed && stopping.is_none() {
+                        stopping = Some(Instant::now());
                         running.ask_to_stop().await;
                     }
                 }
                 None if failed => return Ok(ExitCode::FAILURE),
-                None if stopping => return Ok(ExitCode::SUCCESS),
+                None if stopping.is_some() => return Ok(ExitCode::SUCCESS),
                 None => return ended(&mut running),
             },
             _ = interrupt.recv() => stop(&running, &mut stopping, output).await,
@@ -86,12 +90,13 @@ async fn attend(mut running: Running, background: bool, output: &Output) -> anyh
     }
 }
 
-async fn stop(running: &Running, stopping: &mut bool, output: &Output) {
-    if *stopping {
+async fn stop(running: &Running, stopping: &mut Option<Instant>, output: &Output) {
+    match stopping {
         // Asked twice: everything goes with this process.
-        std::process::exit(130);
+        Some(since) if since.elapsed() > SAME_SIGNAL => std::process::exit(130),
+        Some(_) => return,
+        None => *stopping = Some(Instant::now()),
     }
-    *stopping = true;
     output.note("stopping; once more ends it at once");
     running.ask_to_stop().await;
 }
@@ -167,7 +172,7 @@ fn wait_briefly(child: &mut std::process::Child) -> anyhow::Result<Option<std::p
         if let Some(status) = child.try_wait().context("waiting for the background process")? {
             return Ok(Some(status));
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
     Ok(None)
 }

@@ -2,6 +2,7 @@
 //!
 //! One thread, one task per pod, shared state in `Rc`. Nothing is kept beyond its life: when it ends the mesh is gone.
 
+mod apply;
 pub(crate) mod control_plane;
 mod mesh;
 mod pod_object;

@@ -2,17 +2,15 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::control_plane;
 use super::mesh::Mesh;
-use super::reconcile;
+use super::{apply, control_plane};
 use crate::local::channel::{Channel, Receiver, Sender};
-use crate::local::manifest::Object;
-use crate::local::protocol::{Change, Event, FailureKind, FromPod, Reply, Request, Selection, Target, ToPod};
+use crate::local::protocol::{Change, FailureKind, FromPod, Reply, Request, Selection, Target, ToPod};
 use crate::local::ring::Ring;
 
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
@@ -63,7 +61,7 @@ async fn answer(
 ) -> anyhow::Result<Reply> {
     match request {
         Request::Status => Ok(Reply::Status(mesh.status().await)),
-        Request::Apply { objects, wait } => apply(mesh, objects, wait, &channel.sender).await,
+        Request::Apply { objects, wait } => apply::apply(mesh, objects, wait, &channel.sender).await,
         Request::Delete { selection } => delete(mesh, selection).map(Reply::Changes),
         Request::Exec { target, command } => {
             execute(mesh, &target, command, descriptors, &mut channel.receiver).await
@@ -78,49 +76,6 @@ async fn answer(
             std::future::pending().await
         }
     }
-}
-
-async fn apply(
-    mesh: &Rc<Mesh>,
-    objects: Vec<Object>,
-    wait: Option<Duration>,
-    sender: &Sender,
-) -> anyhow::Result<Reply> {
-    let changes = mesh.apply(objects)?;
-    if let Some(wait) = wait {
-        reconcile::settle(mesh).await;
-        let begun = Instant::now();
-        while let Some(waiting) = unsettled(mesh).await {
-            if begun.elapsed() > wait {
-                return Ok(Reply::Failed {
-                    kind: FailureKind::Finding,
-                    message: format!("applied, but not everywhere after {wait:?}: {waiting}"),
-                });
-            }
-            reconcile::next_change(mesh).await;
-        }
-        sender
-            .send(&Reply::Progress(Event::Ready { subject: "everything".to_owned(), after: begun.elapsed() }))
-            .await?;
-    }
-    Ok(Reply::Changes(changes))
-}
-
-/// What is not yet as the objects say: pods, then proxies.
-async fn unsettled(mesh: &Mesh) -> Option<String> {
-    let pods = mesh.pods.borrow().values().cloned().collect::<Vec<_>>();
-    if let Some(pod) = pods.iter().find(|pod| !pod.is_ready() && !pod.is_finished()) {
-        return Some(format!("{}/{}: {}", pod.place.namespace, pod.place.name, pod.trouble()));
-    }
-    let control = control_plane::status().await;
-    let proxies = control.get("proxies")?.as_array()?.clone();
-    let stale = proxies
-        .iter()
-        .find(|proxy| proxy.get("synced").and_then(serde_json::Value::as_bool) == Some(false))?;
-    Some(format!(
-        "proxy {} has not acknowledged",
-        stale.get("name").and_then(|name| name.as_str()).unwrap_or("?")
-    ))
 }
 
 fn delete(mesh: &Mesh, selection: Selection) -> anyhow::Result<Vec<Change>> {
