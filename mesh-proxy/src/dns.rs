@@ -38,7 +38,6 @@ pub(crate) use upstream::nameservers;
 
 use question::{Question, Transport};
 
-
 /// How long applications may keep a virtual address, in tests.
 #[cfg(test)]
 pub(crate) const VIRTUAL_ADDRESS_TTL: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use super::connection::{Downstream, Through};
 use crate::identity::SpiffeId;
-use crate::model::{self, PerMillion, Workload};
+use crate::model::{self, PathNormalization, PerMillion, Workload};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::ServiceLabels;
 use crate::telemetry::{Record, Reporting, Security};
@@ -18,6 +18,7 @@ use crate::telemetry::{Record, Reporting, Security};
 pub(crate) struct OwnFacts {
     pub(crate) identity: SpiffeId,
     pub(crate) sampling: Option<PerMillion>,
+    pub(crate) path_normalization: PathNormalization,
     workload: Arc<Workload>,
     inbound: HashMap<u16, (Arc<ServiceLabels>, Arc<str>)>,
 }
@@ -52,6 +53,7 @@ impl OwnFacts {
         Self {
             identity: own.identity.clone(),
             sampling: own.mesh.tracing.as_ref().map(|tracing| tracing.sampling),
+            path_normalization: own.mesh.path_normalization,
             workload: Arc::new(own.workload.clone()),
             inbound: inbound.collect(),
         }

@@ -8,11 +8,17 @@ use time::format_description::well_known::Rfc3339;
 
 use super::pods::Pod;
 use crate::local::network::GATEWAY;
+use crate::local::plan::Role;
 use crate::local::protocol::Phase;
 
 /// `v1/Pod` with metadata, spec and status.
 pub(super) fn of(pod: &Pod) -> Value {
     let metadata = &pod.desired.template.metadata;
+    let mut annotations = metadata.annotations.clone();
+    if pod.role.get() == Role::Sidecar {
+        // As Istio's injector does: whoever reads it knows that the pod takes mesh TLS.
+        annotations.insert("sidecar.istio.io/status".to_owned(), "injected".to_owned());
+    }
     let owner = &pod.desired.owner;
     let mut spec = serde_json::to_value(&pod.desired.template.spec).unwrap_or_default();
     strip_nulls(&mut spec);
@@ -34,7 +40,7 @@ pub(super) fn of(pod: &Pod) -> Value {
             "namespace": pod.place.namespace,
             "uid": pod.place.uid,
             "labels": metadata.labels,
-            "annotations": metadata.annotations,
+            "annotations": annotations,
             "creationTimestamp": since,
             "ownerReferences": [{
                 "apiVersion": if owner.group.is_empty() { "v1".to_owned() } else { format!("{}/v1", owner.group) },

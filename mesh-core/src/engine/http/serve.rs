@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use super::account::Account;
 use super::meter::metered;
 use super::{Reply, forward, headers};
+use crate::canonical;
 use crate::decide::answer::Answer;
 use crate::decide::{self, Decide, Decision, Plan, Question, Request, Trail};
 use crate::engine::body::Body;
@@ -17,6 +18,7 @@ use crate::engine::resolve::{self, MAX_QUESTIONS};
 use crate::engine::worker::Worker;
 use crate::failure::Failure;
 use crate::message::{RequestHead, ResponseHead};
+use crate::model::PathNormalization;
 use crate::telemetry::TraceContext;
 
 /// Serves a request. It is reported when its answer has been sent, or when this future is dropped: then the client went.
@@ -52,7 +54,10 @@ fn arrive(
     head.upgrade.take_if(|protocol| !protocol.eq_ignore_ascii_case(b"websocket"));
     let own = worker.own();
     let identity = own.as_ref().map(|own| &own.identity);
-    let arrived = worker.dice(|dice| headers::arrive(head, downstream, identity, dice));
+    let mode = own.as_ref().map(|own| own.path_normalization).unwrap_or_default();
+    let canonical = canonicalize(head, mode);
+    let arrived =
+        canonical.and_then(|()| worker.dice(|dice| headers::arrive(head, downstream, identity, dice)));
     account.request(head);
     let sampling = own.as_ref().and_then(|own| own.sampling);
     account.record().trace = worker.random(|random| {
@@ -61,6 +66,15 @@ fn arrive(
         })
     });
     arrived
+}
+
+/// One path for routes, policy, the log and the upstream alike (security: one canonical request).
+fn canonicalize(head: &mut RequestHead, mode: PathNormalization) -> Result<(), Failure> {
+    // The asterisk form of OPTIONS is no path.
+    if &head.path[..] != b"*" {
+        head.path = canonical::path(&head.path, mode)?;
+    }
+    Ok(())
 }
 
 /// Asks until there is an answer or a plan.
