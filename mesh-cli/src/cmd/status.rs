@@ -33,9 +33,27 @@ fn show(status: &Status, output: &Output) -> anyhow::Result<ExitCode> {
         services(status, output);
         control(status, output);
     }
-    let healthy =
-        !status.control.is_null() && status.pods.iter().all(|pod| pod.ready || pod.phase == Phase::Succeeded);
-    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(judge(status))
+}
+
+/// The exit code that `mesh status` would have.
+pub(super) fn exit_code(name: &str, output: &Output) -> anyhow::Result<ExitCode> {
+    run_local(async {
+        let mut exchange = Exchange::begin(name, &Request::Status, &[]).await?;
+        match exchange.finish(output).await? {
+            Reply::Status(status) => Ok(judge(&status)),
+            reply => unexpected(&reply),
+        }
+    })
+}
+
+fn judge(status: &Status) -> ExitCode {
+    let well = |pod: &PodStatus| pod.ready || pod.phase == Phase::Succeeded;
+    if !status.control.is_null() && status.pods.iter().all(well) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn pod_row(pod: &PodStatus) -> Vec<String> {

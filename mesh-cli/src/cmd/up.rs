@@ -29,7 +29,7 @@ pub(crate) fn run(flags: Up, output: &Output) -> anyhow::Result<ExitCode> {
         return Err(Failure::Usage(message.to_owned()).into());
     }
     if flags.detach && std::env::var_os(BACKGROUND).is_none() {
-        return detach();
+        return detach(&flags, output);
     }
     let objects = manifest::read(&flags.files)?;
     super::show_problems(&flags.files, output);
@@ -142,7 +142,7 @@ pub(super) fn show(event: &Event, output: &Output) {
 }
 
 /// Starts the same command in a session of its own, relays what it says until the mesh is up, and leaves it running.
-fn detach() -> anyhow::Result<ExitCode> {
+fn detach(flags: &Up, output: &Output) -> anyhow::Result<ExitCode> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("mesh").args(std::env::args_os().skip(1)).env(BACKGROUND, "1");
     // A process group of its own is what keeps the terminal's signals away.
@@ -154,7 +154,7 @@ fn detach() -> anyhow::Result<ExitCode> {
     // The end of its output is either the end of the start or its own end.
     match wait_briefly(&mut child)? {
         Some(status) => Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(3)).unwrap_or(3))),
-        None => Ok(ExitCode::SUCCESS),
+        None => status::exit_code(&flags.mesh.name, output),
     }
 }
 

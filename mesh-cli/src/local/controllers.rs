@@ -48,7 +48,8 @@ pub(crate) fn pods_of(object: &Object) -> anyhow::Result<Vec<DesiredPod>> {
     let (template, count) = match (key.group.as_str(), key.kind.as_str()) {
         ("", "Pod") => (object.view::<PodTemplate>()?, 1),
         ("apps", "Deployment" | "StatefulSet" | "ReplicaSet") => {
-            let workload = object.view::<Workload>()?.spec;
+            let mut workload = object.view::<Workload>()?.spec;
+            workload.template.spec.subdomain = workload.template.spec.subdomain.or(workload.service_name);
             (workload.template, workload.replicas.unwrap_or(1))
         }
         // There is one node.
@@ -71,6 +72,7 @@ fn desired_pod(owner: &ObjectKey, template: &PodTemplate, generation: &str, ordi
         "Pod" => (owner.name.clone(), Replacement::Recreate),
         "StatefulSet" => {
             let name = format!("{}-{ordinal}", owner.name);
+            template.spec.hostname = Some(name.clone());
             labels.insert("statefulset.kubernetes.io/pod-name".to_owned(), name.clone());
             labels.insert("apps.kubernetes.io/pod-index".to_owned(), ordinal.to_string());
             (name, Replacement::Recreate)

@@ -167,6 +167,8 @@ pub(crate) struct Workload {
 pub(crate) struct WorkloadSpec {
     pub(crate) replicas: Option<u16>,
     pub(crate) completions: Option<u16>,
+    /// A StatefulSet's headless Service, which names its pods.
+    pub(crate) service_name: Option<String>,
     pub(crate) template: PodTemplate,
 }
 
@@ -190,6 +192,7 @@ pub(crate) struct PodSpec {
     pub(crate) service_account_name: Option<String>,
     pub(crate) termination_grace_period_seconds: Option<u64>,
     pub(crate) hostname: Option<String>,
+    pub(crate) subdomain: Option<String>,
     #[serde(default)]
     pub(crate) security_context: SecurityContext,
 }

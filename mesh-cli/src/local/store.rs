@@ -22,7 +22,8 @@ pub(crate) struct Store {
 
 struct Stored {
     object: Object,
-    file: PathBuf,
+    /// None for a user's Pod: the runner writes it itself, with its status.
+    file: Option<PathBuf>,
 }
 
 /// What applying an object did.
@@ -46,13 +47,18 @@ impl Store {
             if stored.object.value == object.value {
                 return Ok(Applied::Unchanged);
             }
-            write_object(&stored.file, &object.value)?;
+            if let Some(file) = &stored.file {
+                write_object(file, &object.value)?;
+            }
             stored.object = object;
             return Ok(Applied::Changed);
         }
         self.applied += 1;
-        let file = self.folder.join(format!("{:06}-{}", self.applied, file_name(&key)));
-        write_object(&file, &object.value)?;
+        let is_pod = key.kind == "Pod" && key.group.is_empty();
+        let file = (!is_pod).then(|| self.folder.join(format!("{:06}-{}", self.applied, file_name(&key))));
+        if let Some(file) = &file {
+            write_object(file, &object.value)?;
+        }
         self.objects.insert(key, Stored { object, file });
         Ok(Applied::Created)
     }
@@ -60,7 +66,7 @@ impl Store {
     /// Removes an object; says whether there was one.
     pub(crate) fn delete(&mut self, key: &ObjectKey) -> io::Result<bool> {
         let Some(stored) = self.objects.shift_remove(key) else { return Ok(false) };
-        fs::remove_file(stored.file)?;
+        stored.file.map_or(Ok(()), fs::remove_file)?;
         Ok(true)
     }
 

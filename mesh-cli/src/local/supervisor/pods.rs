@@ -30,6 +30,8 @@ use crate::sys;
 const LONGEST_GRACE: Duration = Duration::from_secs(10);
 /// Before a pod that could not be set up is tried again.
 const BACK_OFF: Duration = Duration::from_secs(3);
+/// For the control plane to read that a pod is leaving, and for proxies to hear of it.
+const FAREWELL: Duration = Duration::from_millis(300);
 const SET_UP_DEADLINE: Duration = Duration::from_secs(30);
 /// Where messages about a pod as a whole go.
 const POD_LOG: &str = "pod";
@@ -125,12 +127,23 @@ async fn run(mesh: &Rc<Mesh>, pod: &Rc<Pod>) -> anyhow::Result<()> {
             },
             () = pod.stopping.cancelled(), if !asked => {
                 asked = true;
+                leave(mesh, pod).await;
                 channel.sender.send(&ToPod::Stop { grace: pod.grace() }).await?;
             }
         }
     }
     let code = process.wait().await;
     if asked { Ok(()) } else { bail!("the pod's first process ended with exit code {code}") }
+}
+
+/// Takes the pod out of its services before anything in it ends, so that no request is sent to it in vain.
+async fn leave(mesh: &Mesh, pod: &Pod) {
+    publish(mesh, pod);
+    tokio::select! {
+        () = tokio::time::sleep(FAREWELL) => {}
+        // Then there is nobody left to send any.
+        () = mesh.stopping.cancelled() => {}
+    }
 }
 
 fn make_plan(mesh: &Mesh, pod: &Pod) -> anyhow::Result<PodPlan> {
