@@ -94,19 +94,22 @@ fn proxy_environment(inputs: &Inputs<'_>) -> Vec<(String, String)> {
 
 /// The capture command; the annotations are Istio's.
 fn redirect(metadata: &Metadata) -> Vec<String> {
-    const FLAGS: [(&str, &str); 6] = [
+    const FLAGS: [(&str, &str); 5] = [
         ("includeInboundPorts", "--include-inbound-ports"),
         ("excludeInboundPorts", "--exclude-inbound-ports"),
         ("includeOutboundIPRanges", "--include-outbound-cidrs"),
-        ("excludeOutboundIPRanges", "--exclude-outbound-cidrs"),
         ("includeOutboundPorts", "--include-outbound-ports"),
         ("excludeOutboundPorts", "--exclude-outbound-ports"),
     ];
+    let value =
+        |annotation: &str| metadata.annotations.get(&format!("traffic.sidecar.istio.io/{annotation}"));
     let mut command = vec!["mesh-proxy".to_owned(), "redirect".to_owned(), "--dns".to_owned()];
     for (annotation, flag) in FLAGS {
-        if let Some(value) = metadata.annotations.get(&format!("traffic.sidecar.istio.io/{annotation}")) {
-            command.push(format!("{flag}={value}"));
-        }
+        command.extend(value(annotation).map(|value| format!("{flag}={value}")));
     }
+    // The control plane is no destination of applications, and the proxy must reach it before it can forward anything.
+    let excluded: Vec<String> =
+        value("excludeOutboundIPRanges").cloned().into_iter().chain([format!("{GATEWAY}/32")]).collect();
+    command.push(format!("--exclude-outbound-cidrs={}", excluded.join(",")));
     command
 }
