@@ -134,6 +134,12 @@ pub(crate) struct Delete {
     /// Its namespace.
     #[arg(long, short, default_value = "default")]
     pub(crate) namespace: String,
+    /// Wait until every proxy has acknowledged.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait, in seconds.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub(crate) timeout: u64,
     #[command(flatten)]
     pub(crate) mesh: Name,
 }

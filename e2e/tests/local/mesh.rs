@@ -83,7 +83,7 @@ impl Mesh {
     /// Removes objects.
     pub(crate) fn delete_text(&self, yaml: &str) {
         let file = to_file(yaml);
-        self.expect(&["delete", "-f", &file.path().to_string_lossy()]);
+        self.expect(&["delete", "--wait", "-f", &file.path().to_string_lossy()]);
     }
 
     /// The output of `mesh status`.

@@ -1,6 +1,7 @@
 //! `mesh delete`: removes objects from a running mesh.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::{Exchange, Failure, apply, unexpected};
 use crate::cli::Delete;
@@ -12,8 +13,10 @@ use crate::output::Output;
 /// Runs the command.
 pub(crate) fn run(flags: &Delete, output: &Output) -> anyhow::Result<ExitCode> {
     let selection = selection(flags)?;
+    let wait = flags.wait.then(|| Duration::from_secs(flags.timeout));
     run_local(async {
-        let mut exchange = Exchange::begin(&flags.mesh.name, &Request::Delete { selection }, &[]).await?;
+        let mut exchange =
+            Exchange::begin(&flags.mesh.name, &Request::Delete { selection, wait }, &[]).await?;
         match exchange.finish(output).await? {
             Reply::Changes(changes) => apply::show(&changes, output),
             reply => unexpected(&reply),

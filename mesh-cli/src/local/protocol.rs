@@ -65,6 +65,7 @@ pub(crate) enum Request {
     },
     Delete {
         selection: Selection,
+        wait: Option<Duration>,
     },
     /// Descriptors: standard input, output and error of the command.
     Exec {

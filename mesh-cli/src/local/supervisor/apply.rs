@@ -1,4 +1,4 @@
-//! Applying objects, and waiting until pods and proxies are as they say.
+//! Changing objects, and waiting until pods and proxies are as they say.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -10,35 +10,34 @@ use super::control_plane;
 use super::mesh::Mesh;
 use super::reconcile;
 use crate::local::channel::Sender;
-use crate::local::manifest::Object;
-use crate::local::protocol::{Event, FailureKind, Reply};
+use crate::local::protocol::{Change, Event, FailureKind, Reply};
 
 /// The control plane reads a change at the latest this long after it was written; if its generation has not moved by
 /// then, the change meant nothing to it.
 const NOTICE: Duration = Duration::from_secs(1);
 
-/// Stores the objects; with `wait`, returns when they are in effect or the time is over.
-pub(super) async fn apply(
+/// Makes a change to the objects; with `wait`, returns when it is in effect or the time is over.
+pub(super) async fn change(
     mesh: &Rc<Mesh>,
-    objects: Vec<Object>,
     wait: Option<Duration>,
     sender: &Sender,
+    make: impl FnOnce() -> anyhow::Result<Vec<Change>>,
 ) -> anyhow::Result<Reply> {
     let before = if wait.is_some() { control_plane::status().await } else { Value::Null };
-    let changes = mesh.apply(objects)?;
+    let changes = make()?;
     let Some(wait) = wait else { return Ok(Reply::Changes(changes)) };
     reconcile::settle(mesh).await;
     let begun = Instant::now();
     while let Some(waiting) = unsettled(mesh, &before, begun).await {
         if begun.elapsed() > wait {
-            return Ok(finding(format!("applied, but not everywhere after {wait:?}: {waiting}")));
+            return Ok(finding(format!("changed, but not everywhere after {wait:?}: {waiting}")));
         }
         reconcile::next_change(mesh).await;
     }
     let known = refusals(&before);
     let refused = refusals(&control_plane::status().await);
     if let Some(refusal) = refused.difference(&known).next() {
-        return Ok(finding(format!("applied, but refused by {refusal}")));
+        return Ok(finding(format!("changed, but refused by {refusal}")));
     }
     let subject = "pods and proxies".to_owned();
     sender.send(&Reply::Progress(Event::Ready { subject, after: begun.elapsed() })).await?;
@@ -63,8 +62,11 @@ async fn unsettled(mesh: &Mesh, before: &Value, begun: Instant) -> Option<String
     if begun.elapsed() < NOTICE && generation(&control) == generation(before) {
         return Some("the control plane has not read it yet".to_owned());
     }
-    let stale =
-        proxies(&control).find(|proxy| proxy.get("in_sync").and_then(Value::as_bool) == Some(false))?;
+    let current = |proxy: &&Value| {
+        let acknowledged = proxy.get("acked").and_then(Value::as_u64);
+        proxy.get("in_sync").and_then(Value::as_bool) == Some(true) && acknowledged >= generation(&control)
+    };
+    let stale = proxies(&control).find(|proxy| !current(proxy))?;
     Some(format!("the proxy {} has not acknowledged", name(stale)))
 }
 

@@ -61,8 +61,12 @@ async fn answer(
 ) -> anyhow::Result<Reply> {
     match request {
         Request::Status => Ok(Reply::Status(mesh.status().await)),
-        Request::Apply { objects, wait } => apply::apply(mesh, objects, wait, &channel.sender).await,
-        Request::Delete { selection } => delete(mesh, selection).map(Reply::Changes),
+        Request::Apply { objects, wait } => {
+            apply::change(mesh, wait, &channel.sender, || mesh.apply(objects)).await
+        }
+        Request::Delete { selection, wait } => {
+            apply::change(mesh, wait, &channel.sender, || delete(mesh, selection)).await
+        }
         Request::Exec { target, command } => {
             execute(mesh, &target, command, descriptors, &mut channel.receiver).await
         }

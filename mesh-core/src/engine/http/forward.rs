@@ -61,7 +61,9 @@ pub(super) async fn forward(
         Ok(answered) => pass_on(downstream, &plan, answered, account, permit, deadline),
         Err(failed) => {
             account.record().cause = failed.cause;
-            serve::respond(downstream, Answer::failure(failed.failure, &tries.head), account)
+            let mut answer = Answer::failure(failed.failure, &tries.head);
+            headers::mark_unserved(&mut answer.headers, downstream, failed.failure);
+            serve::respond(downstream, answer, account)
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::dice::Dice;
 use crate::engine::connection::{Downstream, Through};
-use crate::failure::Failure;
+use crate::failure::{Failure, Replay};
 use crate::identity::SpiffeId;
 use crate::message::{Headers, RequestHead, ResponseHead};
 use crate::telemetry::TraceContext;
@@ -19,6 +19,8 @@ const REQUEST_ID: &str = "x-request-id";
 /// How many gateways of ours the request has passed.
 const HOPS: &str = "x-mesh-hops";
 const MOST_HOPS: u8 = 3;
+/// Between proxies only: the server's proxy could not reach its application, which has seen nothing of the request.
+const UNSERVED: &str = "x-mesh-unserved";
 /// A longer one is replaced: it would be copied into every log on the way.
 const LONGEST_REQUEST_ID: usize = 128;
 
@@ -49,6 +51,23 @@ pub(super) fn arrive(
         head.headers.set(REQUEST_ID, request_id(dice));
     }
     Ok(())
+}
+
+/// Tells the caller's proxy that the application has seen nothing, so that any request may be tried elsewhere.
+pub(super) fn mark_unserved(answer: &mut Headers, downstream: &Downstream, failure: Failure) {
+    let to_a_proxy = matches!(downstream.through, Through::Inbound(_)) && downstream.peer.identity.is_some();
+    if to_a_proxy && failure.consequence().replay == Replay::NeverSeen {
+        answer.set(UNSERVED, "1");
+    }
+}
+
+/// Takes the mark off an upstream's answer and says whether it was there. Only a peer's proxy is believed.
+pub(super) fn take_unserved(answer: &mut Headers) -> bool {
+    let marked = answer.contains(UNSERVED);
+    if marked {
+        answer.remove(UNSERVED);
+    }
+    marked
 }
 
 /// What only the mesh itself may say is removed from requests that come from outside.

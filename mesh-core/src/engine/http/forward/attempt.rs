@@ -9,12 +9,13 @@ use crate::engine::body::Body;
 use crate::engine::codec::{SendError, Sent};
 use crate::engine::connection::Through;
 use crate::engine::http::account::Account;
+use crate::engine::http::headers;
 use crate::engine::pool::{self, Lease, NoConnection, Route};
 use crate::engine::worker::Worker;
 use crate::failure::{Blame, Failure, Replay};
 use crate::guard::{Gauge, RetryPermit};
 use crate::message::{RequestHead, ResponseHead, Version};
-use crate::model::Protocol;
+use crate::model::{Protocol, Transport};
 use crate::snapshot::{ActiveRequest, Cluster, Endpoint, EndpointKey, Outcome, Pick};
 use crate::telemetry::Counter;
 
@@ -115,7 +116,14 @@ impl Tries<'_> {
             }
             let started = Instant::now();
             match lease.send(&self.head, self.replay.body(), |_, _| {}).await {
-                Ok((head, body)) => {
+                Ok((mut head, body)) => {
+                    let unserved = headers::take_unserved(&mut head.headers);
+                    if unserved
+                        && endpoint.is_some_and(|endpoint| endpoint.model.transport == Transport::MeshTls)
+                    {
+                        let cause = Some("the server's proxy cannot reach its application".into());
+                        return Err(Failed { failure: Failure::ConnectFailed, sent: false, cause });
+                    }
                     return Ok(Answered { head, body, lease, active: None, time: started.elapsed() });
                 }
                 // An idle connection that the upstream has closed meanwhile: nothing was sent, so this is no try yet.
