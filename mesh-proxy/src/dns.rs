@@ -134,6 +134,7 @@ impl<L: AsyncFn(Host) -> Lookup + 'static> Server<L> {
     }
 
     /// What happened so far.
+    #[cfg(test)]
     pub(crate) fn counts(&self) -> &Counts {
         &self.counts
     }

@@ -38,6 +38,7 @@ impl Listeners {
     }
 
     /// The address of both.
+    #[cfg(test)]
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
         self.udp.local_addr()
     }
