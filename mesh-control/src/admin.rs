@@ -1,56 +1,73 @@
-//! The control plane's own pages: readiness, the state of synchronisation, objects and their problems, metrics.
+//! Pages for probes, people and Prometheus: `/ready`, `/status`, `/objects`, `/metrics`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use mesh_core::daemon::{Admin, Page};
 use serde_json::json;
 
+use crate::api::Key;
+use crate::problem::ObjectRef;
 use crate::serve::Plane;
 
-/// The pages. `ready` is set once the first world is in place.
-pub fn pages(plane: &Arc<Plane>, ready: &Arc<AtomicBool>) -> Admin {
-    let (status, objects, metrics) = (Arc::clone(plane), Arc::clone(plane), Arc::clone(plane));
-    let ready = Arc::clone(ready);
-    let is_ready = move || {
-        if ready.load(Ordering::Relaxed) {
-            Ok(())
-        } else {
-            Err("the objects have not been read yet".to_owned())
-        }
-    };
+/// The pages of a plane.
+pub fn pages(plane: &Arc<Plane>) -> Admin {
+    let [ready, status, objects, metrics] = std::array::from_fn(|_| Arc::clone(plane));
     Admin::default()
-        .get("/ready", move |_| Page::probe(is_ready()))
-        .get("/status", move |_| Page::json(&state(&status)))
-        .get("/objects", move |_| Page::json(&json!(objects.view().objects())))
-        .get("/metrics", move |_| Page::open_metrics(exposition(&metrics)))
+        .get("/ready", move |_| Page::probe(is_ready(&ready)))
+        .get("/status", move |_| Page::json(&self::status(&status)))
+        .get("/objects", move |_| Page::json(&self::objects(&objects)))
+        .get("/metrics", move |_| Page::open_metrics(self::metrics(&metrics)))
 }
 
-fn state(plane: &Plane) -> serde_json::Value {
+fn is_ready(plane: &Plane) -> Result<(), String> {
+    if plane.view().generation() == 0 { Err("the objects have not been read yet".to_owned()) } else { Ok(()) }
+}
+
+/// Proxies with what they hold, problems of objects, and the generation of the world.
+fn status(plane: &Plane) -> serde_json::Value {
     let view = plane.view();
-    let problems: Vec<_> = view.problems().collect();
     json!({
         "generation": view.generation(),
         "proxies": plane.registry().list(),
-        "problems": problems,
+        "problems": view.problems(),
     })
 }
 
-fn exposition(plane: &Plane) -> String {
+/// Every object's name with its number of problems. What objects say may be secret and is not shown.
+fn objects(plane: &Plane) -> serde_json::Value {
+    let view = plane.view();
+    let count = |key: &Key| {
+        let named = ObjectRef::from(key);
+        view.problems().iter().filter(|problem| problem.object.as_deref() == Some(&named)).count()
+    };
+    view.world().objects().map(|object| (object.key.to_string(), json!(count(&object.key)))).collect()
+}
+
+/// The few numbers that dashboards of Istio's control plane look for.
+fn metrics(plane: &Plane) -> String {
     let view = plane.view();
     let proxies = plane.registry().list();
     let behind = proxies.iter().filter(|proxy| !proxy.in_sync).count();
+    let refusing = proxies.iter().filter(|proxy| !proxy.refused.is_empty()).count();
     let mut text = String::new();
-    for (name, help, value) in [
-        ("mesh_control_proxies", "Connected proxies", proxies.len()),
-        ("mesh_control_proxies_behind", "Connected proxies with an update under way", behind),
-        ("mesh_control_objects", "Objects known", view.world().objects().count()),
-        ("mesh_control_problems", "Problems of objects", view.problems().count()),
-    ] {
-        // Writing to a string cannot fail.
+    let numbers = [
+        ("pilot_xds", "Proxies that are connected.", proxies.len()),
+        ("mesh_control_proxies_behind", "Proxies to which something is under way.", behind),
+        ("mesh_control_proxies_refusing", "Proxies that refused part of their last update.", refusing),
+        ("pilot_services", "Services that are known.", view.catalog().len()),
+        ("mesh_control_objects", "Objects that are known.", view.world().objects().count()),
+        ("mesh_control_problems", "Problems of objects.", view.problems().len()),
+    ];
+    for (name, help, value) in numbers {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
     }
+    let _ = writeln!(
+        text,
+        "# HELP mesh_control_generation Changes of the world since the start.\n\
+         # TYPE mesh_control_generation gauge\nmesh_control_generation {}",
+        view.generation()
+    );
     text.push_str("# EOF\n");
     text
 }

@@ -1,78 +1,123 @@
-//! DNS for pods without a sidecar under `mesh up`, where no kube-proxy gives virtual addresses a meaning: a service's
-//! name answers with the addresses of its ready pods. Names outside the cluster's domain do not exist here.
+//! DNS for pods without a proxy: names of services, answered with the addresses of their ready pods.
+//!
+//! There is no service proxy in front of such pods that would take a virtual address, so they are given the pods
+//! themselves. Names below the cluster's domain are ours alone; all others are refused, which makes a resolver go on to
+//! its next server. Queries that are not well formed get an error or, if they are not even queries, nothing.
 
-use std::net::{IpAddr, SocketAddr};
+mod answer;
+
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::A;
-use hickory_proto::rr::{RData, Record, RecordType};
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::serve::Plane;
-use crate::translate::hosts;
 
-/// How long answers may be kept, in seconds: pods come and go.
-const TTL: u32 = 5;
-/// Largest datagram that is read.
-const LARGEST: usize = 1232;
+/// TCP connections at once, and how long one may be silent.
+const CONNECTIONS: usize = 64;
+const SILENCE: Duration = Duration::from_secs(5);
+/// Largest query, in bytes.
+const LARGEST_QUERY: usize = 4096;
 
-/// Answers queries until `stop`.
-pub async fn serve(socket: UdpSocket, plane: Arc<Plane>, stop: CancellationToken) {
-    let mut buffer = [0; LARGEST];
+/// The sockets of a server.
+pub struct Server {
+    udp: UdpSocket,
+    tcp: TcpListener,
+}
+
+impl Server {
+    /// Takes UDP and TCP at an address.
+    ///
+    /// # Errors
+    /// When it is taken, or not ours to take.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let tcp = TcpListener::bind(address).await?;
+        // With port 0, both get the same one.
+        let udp = UdpSocket::bind(tcp.local_addr()?).await?;
+        Ok(Self { udp, tcp })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not know.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// Answers until `stop`.
+    pub async fn serve(self, plane: Arc<Plane>, stop: CancellationToken) {
+        tokio::select! {
+            () = datagrams(&self.udp, &plane) => {}
+            () = connections(&self.tcp, &plane) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+async fn datagrams(socket: &UdpSocket, plane: &Plane) {
+    let mut buffer = vec![0; LARGEST_QUERY];
     loop {
-        let received = tokio::select! {
-            received = socket.recv_from(&mut buffer) => received,
-            () = stop.cancelled() => return,
-        };
-        match received {
-            Ok((length, client)) => reply(&socket, &plane, &buffer[..length], client),
+        match socket.recv_from(&mut buffer).await {
+            Ok((length, peer)) => {
+                if let Some(reply) = answer::answer(&plane.view(), &buffer[..length], answer::Transport::Udp)
+                {
+                    // A reply that cannot be sent now is as good as one that was lost.
+                    let _ = socket.try_send_to(&reply, peer);
+                }
+            }
+            // Tells that a client has gone before its answer.
+            Err(error) => tracing::debug!(%error, "dns receive failed"),
+        }
+    }
+}
+
+async fn connections(listener: &TcpListener, plane: &Arc<Plane>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+                let plane = Arc::clone(plane);
+                tokio::spawn(async move {
+                    if let Ok(Err(error)) = timeout(SILENCE, connection(stream, &plane)).await {
+                        tracing::debug!(%error, "dns connection failed");
+                    }
+                    drop(place);
+                });
+            }
             Err(error) => {
-                tracing::debug!(%error, "cannot receive a query");
+                tracing::debug!(%error, "dns accept failed");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
 }
 
-fn reply(socket: &UdpSocket, plane: &Plane, query: &[u8], client: SocketAddr) {
-    let Some(answer) = answer(plane, query) else { return };
-    // A full socket buffer may drop it, as any network may.
-    if let Err(error) = socket.try_send_to(&answer, client) {
-        tracing::debug!(%client, %error, "cannot send an answer");
-    }
-}
-
-fn answer(plane: &Plane, query: &[u8]) -> Option<Vec<u8>> {
-    let query = Message::from_vec(query).ok()?;
-    let question = query.queries.first().filter(|_| query.metadata.message_type == MessageType::Query)?;
-    let mut answer = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
-    answer.metadata.recursion_desired = query.metadata.recursion_desired;
-    answer.metadata.recursion_available = true;
-    answer.metadata.authoritative = true;
-    answer.add_query(question.clone());
-    let name = question.name().to_ascii().to_ascii_lowercase();
-    match addresses(plane, name.trim_end_matches('.')) {
-        None => answer.metadata.response_code = ResponseCode::NXDomain,
-        Some(addresses) if question.query_type() == RecordType::A => {
-            let v4 = addresses.iter().filter_map(|address| match address {
-                IpAddr::V4(v4) => Some(RData::A(A(*v4))),
-                IpAddr::V6(_) => None,
-            });
-            let name = question.name().clone();
-            answer.add_answers(v4.map(|data| Record::from_rdata(name.clone(), TTL, data)));
+/// Queries one after the other, each after its length (RFC 1035 §4.2.2).
+async fn connection(mut stream: TcpStream, plane: &Plane) -> io::Result<()> {
+    loop {
+        let length = match stream.read_u16().await {
+            Ok(length) => usize::from(length),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if length > LARGEST_QUERY {
+            return Ok(());
         }
-        Some(_) => {}
+        let mut query = vec![0; length];
+        stream.read_exact(&mut query).await?;
+        let Some(reply) = answer::answer(&plane.view(), &query, answer::Transport::Tcp) else {
+            return Ok(());
+        };
+        let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
+        stream.write_u16(length).await?;
+        stream.write_all(&reply).await?;
     }
-    answer.to_vec().ok()
-}
-
-fn addresses(plane: &Plane, name: &str) -> Option<Vec<IpAddr>> {
-    let local = name.strip_suffix(hosts::CLUSTER_DOMAIN)?.strip_suffix(".svc.")?;
-    let view = plane.view();
-    let (service, namespace) = local.split_once('.').filter(|(_, namespace)| !namespace.contains('.'))?;
-    let service = view.world().get(namespace, service)?;
-    Some(view.members(&service))
 }

@@ -1,7 +1,8 @@
-//! The control plane as a library: sources of objects, the world they make, and what proxies are told of it.
+//! The control plane as a library: sources → world → translation → views → streams.
 //!
-//! `source` → [`world`] → [`translate`] (pure) → [`view`] (what one proxy may see) → [`serve`] (sends what differs).
-//! The command line uses the first four offline, for `lint` and `explain`.
+//! [`source`] reads objects, [`world`] keeps them, [`translate`] turns them into the model, [`view`] answers what one
+//! proxy may see, and [`serve`] brings it there; [`ca`] and [`tokens`] say who is who. Each layer names only those before
+//! it, and all up to [`view`] is pure.
 
 pub mod admin;
 pub mod api;
@@ -9,6 +10,7 @@ pub mod ca;
 pub mod dns;
 pub mod problem;
 pub mod serve;
+pub mod settings;
 pub mod source;
 pub mod tokens;
 pub mod translate;

@@ -1,103 +1,89 @@
-//! The control plane.
+//! `mesh-control`: reads objects, signs certificates, and tells every proxy what concerns it.
 
-use std::fs;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::Parser as _;
+use mesh_control::admin;
 use mesh_control::ca::Authority;
+use mesh_control::dns;
 use mesh_control::serve::Plane;
-use mesh_control::source::{self, Change};
+use mesh_control::settings::Settings;
+use mesh_control::source::{Change, watch};
 use mesh_control::tokens::Verifier;
 use mesh_control::view::View;
 use mesh_control::world::World;
-use mesh_control::{admin, dns};
 use mesh_core::daemon::{logging, signals};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-/// The control plane of the mesh: reads objects, signs certificates and supplies proxies
-#[derive(Debug, Parser)]
-#[command(name = "mesh-control", version)]
-struct Arguments {
-    /// Folder or file with objects; watched
-    #[arg(long, required = true, value_name = "PATH")]
-    source: Vec<PathBuf>,
-    /// Where proxies connect
-    #[arg(long, default_value = "127.0.0.1:15012")]
-    listen: SocketAddr,
-    /// Status, objects and metrics
-    #[arg(long, default_value = "127.0.0.1:15014")]
-    admin: SocketAddr,
-    /// DNS for pods without a sidecar; none unless given
-    #[arg(long)]
-    dns: Option<SocketAddr>,
-    /// JWK set with the keys that sign service-account tokens
-    #[arg(long, value_name = "FILE")]
-    token_keys: PathBuf,
-    /// Folder for the certificate authority's key and certificate
-    #[arg(long, value_name = "FOLDER")]
-    state: PathBuf,
-    /// Where to write the authority's root, for proxies to verify us by
-    #[arg(long, value_name = "FILE")]
-    root_out: Option<PathBuf>,
-}
-
-fn main() -> anyhow::Result<()> {
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let settings = Settings::parse();
     logging::init();
-    let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(arguments))
+    // What libraries build for themselves must use our provider too; it fails only if they have installed it already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let stop = signals::stop().context("installing signal handlers")?;
+    let authority = Authority::open(&settings.state).context("opening the certificate authority")?;
+    let plane = Plane::new(authority, Verifier::new(&settings.token_keys));
+    let changes = watch(settings.source.clone()).context("following the objects")?;
+    let listener = bind(settings.listen).await?;
+    let pages = bind(settings.admin).await?;
+    let dns = match settings.dns {
+        Some(address) => {
+            Some(dns::Server::bind(address).await.with_context(|| format!("taking DNS on {address}"))?)
+        }
+        None => None,
+    };
+    if let Some(file) = &settings.root_out {
+        publish_root(file, plane.root()).with_context(|| format!("writing {}", file.display()))?;
+    }
+    tracing::info!(address = %settings.listen, "serving proxies");
+    let following = tokio::spawn(follow(Arc::clone(&plane), changes, stop.clone()));
+    let admin = tokio::spawn(admin::pages(&plane).serve(pages, stop.clone()));
+    let names = dns.map(|server| tokio::spawn(server.serve(Arc::clone(&plane), stop.clone())));
+    let served = plane.serve(listener, stop.clone()).await;
+    stop.cancel();
+    following.await?;
+    admin.await?;
+    if let Some(names) = names {
+        names.await?;
+    }
+    served
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let stop = signals::stop()?;
-    let authority = Authority::open(&arguments.state)?;
-    let plane = Plane::new(authority, Verifier::new(&arguments.token_keys));
-    let ready = Arc::new(AtomicBool::new(false));
-    let changes = source::watch(arguments.source.clone())?;
-
-    let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
-        format!("cannot listen on {}; is another control plane running?", arguments.listen)
-    })?;
-    let pages = TcpListener::bind(arguments.admin)
-        .await
-        .with_context(|| format!("cannot listen on {}", arguments.admin))?;
-    if let Some(address) = arguments.dns {
-        let socket = UdpSocket::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        tokio::spawn(dns::serve(socket, Arc::clone(&plane), stop.clone()));
-    }
-    tokio::spawn(admin::pages(&plane, &ready).serve(pages, stop.clone()));
-    if let Some(path) = &arguments.root_out {
-        write(path, plane.root())?;
-    }
-    tokio::select! {
-        served = plane.serve(listener, stop.clone()) => served,
-        () = follow(changes, &plane, &ready) => anyhow::bail!("the source of objects ended"),
-        () = stop.cancelled() => Ok(()),
-    }
+async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
 }
 
-/// Every change makes a new world and a new view of it.
-async fn follow(mut changes: mpsc::Receiver<Change>, plane: &Plane, ready: &AtomicBool) {
+/// Written beside and renamed, so that nobody reads half a certificate.
+fn publish_root(file: &Path, root: &str) -> std::io::Result<()> {
+    let part = file.with_extension("part");
+    std::fs::write(&part, root)?;
+    std::fs::rename(part, file)
+}
+
+/// Takes in every change and publishes a view of what came of it.
+async fn follow(plane: Arc<Plane>, mut changes: mpsc::Receiver<Change>, stop: CancellationToken) {
     let mut world = World::default();
     let mut generation = 0;
-    while let Some(change) = changes.recv().await {
+    loop {
+        let change = tokio::select! {
+            change = changes.recv() => change,
+            () = stop.cancelled() => return,
+        };
+        let Some(change) = change else {
+            tracing::error!("the objects are not followed any more; going on with what is known");
+            return stop.cancelled().await;
+        };
+        for problem in &change.problems {
+            tracing::warn!("{problem}");
+        }
         let touched = world.apply(change);
         generation += 1;
-        tracing::info!(generation, objects = touched.keys.len(), "objects changed");
+        tracing::info!(generation, objects = touched.keys.len(), "the world has changed");
         plane.publish(View::new(world.clone(), generation));
-        ready.store(true, Ordering::Relaxed);
     }
-}
-
-/// Beside and renamed, so that a reader never sees half of it.
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let fresh = path.with_extension("new");
-    fs::write(&fresh, text)
-        .and_then(|()| fs::rename(&fresh, path))
-        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -81,7 +81,8 @@ impl Config for Service {
             held: BTreeMap::new(),
             pending: None,
             sequence: 0,
-            refused: Vec::new(),
+            acked: 0,
+            refused: BTreeMap::new(),
         };
         tokio::spawn(session.run(asks, self.stop.clone()));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))
@@ -128,7 +129,10 @@ struct Session {
     /// The last sequence that is not acknowledged yet.
     pending: Option<Pending>,
     sequence: u64,
-    refused: Vec<String>,
+    /// The last generation of which it has acknowledged everything.
+    acked: u64,
+    /// What it refused of the last update of each root.
+    refused: BTreeMap<Root, Vec<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,10 +140,16 @@ enum Held {
     Nothing,
     Absent,
     Members(BTreeMap<String, u64>),
+    /// Sent and refused in part. What the proxy has of it is not known, so what differs next is sent whole.
+    Refused(BTreeMap<String, u64>),
 }
 
+/// Updates under way.
 struct Pending {
+    /// Of the last of them.
     sequence: u64,
+    /// What each of them is about.
+    roots: BTreeMap<u64, Root>,
     generation: u64,
     since: tokio::time::Instant,
 }
@@ -214,6 +224,7 @@ impl Session {
         for text in &interest.end {
             if let Ok(root) = decode_root(text) {
                 self.held.remove(&root);
+                self.refused.remove(&root);
             }
         }
         for subscription in interest.begin {
@@ -231,10 +242,19 @@ impl Session {
         for refusal in &refused {
             tracing::warn!(proxy = self.hello.proxy, key = refusal.key, reason = refusal.reason, "refused");
         }
-        self.refused
-            .extend(refused.into_iter().map(|refusal| format!("{}: {}", refusal.key, refusal.reason)));
+        let root = self.pending.as_ref().and_then(|pending| pending.roots.get(&sequence)).cloned();
+        if let Some(root) = root.filter(|_| !refused.is_empty()) {
+            if let Some(held) = self.held.get_mut(&root)
+                && let Held::Members(members) = held
+            {
+                *held = Held::Refused(std::mem::take(members));
+            }
+            let told = refused.into_iter().map(|refusal| format!("{}: {}", refusal.key, refusal.reason));
+            self.refused.insert(root, told.collect());
+        }
         if let Some(pending) = self.pending.take_if(|pending| pending.sequence <= sequence) {
-            self.report(pending.generation, true);
+            self.acked = pending.generation;
+            self.report(true);
         }
     }
 
@@ -243,35 +263,40 @@ impl Session {
         generations.mark_unchanged();
         let view = self.plane.view();
         let roots: Vec<Root> = self.held.keys().cloned().collect();
-        let before = self.sequence;
-        self.refused.clear();
+        let mut sent = BTreeMap::new();
         for root in roots {
             let answer = match view.closure(&self.proxy, &root) {
                 Some(closure) => self.difference(&root, &closure, view.generation()).map(Answer::Update),
                 None => self.missing(&root, view.generation()).map(Answer::NotFound),
             };
             if let Some(answer) = answer {
+                if let Answer::Update(update) = &answer {
+                    sent.insert(update.sequence, root);
+                }
                 self.send(answer).await?;
             }
         }
-        if self.sequence == before {
-            self.report(view.generation(), true);
+        let in_sync = sent.is_empty();
+        if in_sync {
+            self.acked = view.generation();
         } else {
             let since = tokio::time::Instant::now();
-            self.pending = Some(Pending { sequence: self.sequence, generation: view.generation(), since });
-            self.report(view.generation(), false);
+            let (sequence, generation) = (self.sequence, view.generation());
+            self.pending = Some(Pending { sequence, roots: sent, generation, since });
         }
+        self.report(in_sync);
         Ok(())
     }
 
     fn difference(&mut self, root: &Root, closure: &[Arc<Encoded>], generation: u64) -> Option<Update> {
         let members: BTreeMap<_, _> =
             closure.iter().map(|member| (member.key.clone(), member.version)).collect();
-        let now = Held::Members(members);
-        let before = self.held.insert(root.clone(), now.clone());
-        if before.as_ref() == Some(&now) {
-            return None;
+        match self.held.get(root) {
+            Some(Held::Members(held) | Held::Refused(held)) if *held == members => return None,
+            _ => {}
         }
+        let before = self.held.insert(root.clone(), Held::Members(members));
+        self.refused.remove(root);
         let has = |member: &Encoded| match &before {
             Some(Held::Members(held)) => held.get(&member.key) == Some(&member.version),
             _ => false,
@@ -291,16 +316,16 @@ impl Session {
         (before != Some(Held::Absent)).then(|| NotFound { root: encode_root(root), generation })
     }
 
-    fn report(&self, generation: u64, in_sync: bool) {
+    fn report(&self, in_sync: bool) {
         self.plane.registry.put(ProxyStatus {
             name: self.hello.proxy.clone(),
             role: self.hello.role.clone(),
             namespace: self.proxy.namespace.clone(),
             version: self.hello.version.clone(),
             roots: self.held.len(),
-            acked: if in_sync { generation } else { generation.saturating_sub(1) },
+            acked: self.acked,
             in_sync,
-            refused: self.refused.clone(),
+            refused: self.refused.values().flatten().cloned().collect(),
             stream: self.stream,
         });
     }

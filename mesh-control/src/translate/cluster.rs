@@ -1,311 +1,270 @@
-//! Clusters with their endpoints: a service's port or one of its subsets, and the DestinationRules that apply.
+//! Clusters: a service's port or subset with the policy for reaching it.
 
-use std::net::SocketAddr;
-
-use mesh_core::identity::SpiffeId;
 use mesh_core::model::{
-    Cluster, ClusterTls, ConnectionPool, ConsistentHash, Endpoint, EndpointAddress, Endpoints, HashKey, Host,
-    LoadBalancer, Locality, Millis, MtlsMode, Origin, OutlierDetection, PerMillion, Protocol, Transport,
-    Weight, Workload,
+    Cluster, ClusterTls, ConnectionPool, ConsistentHash, HashKey, HostPattern, LoadBalancer, Millis,
+    OutlierDetection, PerMillion,
 };
 
-use super::{hosts, own};
-use crate::api::core::{Pod, Service, ServicePort};
-use crate::api::meta::{StringMap, selects};
+use super::catalog::{Port, Service};
+use super::destination_rule::{Effective, Merged, for_service};
+use super::endpoints;
+use super::scope::Scope;
 use crate::api::networking::{
-    ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, LoadBalancerSettings,
-    OutlierDetection as Outliers, SimpleLoadBalancer, TrafficPolicy,
+    self, ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, LoadBalancerSettings, Resolution,
+    ServiceEntry, SimpleLoadBalancer,
 };
-use crate::api::{Duration, Item};
-use crate::world::{PodEndpoint, World, service_protocol, target_port};
+use crate::problem::Problem;
 
-/// Kubernetes' name for the one cluster there is, as metrics label it.
-const CLUSTER: &str = "Kubernetes";
+/// Smallest hash ring when nobody says (Istio's `ringHash.minimumRingSize`).
+const RING_SIZE: u32 = 1024;
 
-/// The name of a cluster, as Istio forms it.
+/// The name of a cluster, as Istio's.
 pub fn name(port: u16, subset: &str, host: &str) -> String {
     format!("outbound|{port}|{subset}|{host}")
 }
 
-/// A service's port, or one subset of it, as a client in `namespace` reaches it. `None` when no rule defines the subset.
-pub fn of_service(
-    world: &World,
-    service: &Item<'_, Service>,
-    port: &ServicePort,
-    subset: &str,
-    namespace: &str,
-) -> Option<(Cluster, Endpoints)> {
-    let host = hosts::service_host(service);
-    let rules = destination_rules(world, &host, service.namespace(), namespace);
-    let chosen = rules.iter().flat_map(|rule| &rule.subsets).find(|candidate| candidate.name == subset);
-    if !subset.is_empty() && chosen.is_none() {
+/// The parts of a cluster's name: port, subset and host.
+pub fn parts(name: &str) -> Option<(u16, &str, &str)> {
+    let mut parts = name.strip_prefix("outbound|")?.splitn(3, '|');
+    let port = parts.next()?.parse().ok()?;
+    Some((port, parts.next()?, parts.next()?))
+}
+
+/// The cluster of a name with its endpoints, if its service, port and subset exist and the client may see them.
+pub fn by_name(scope: &Scope<'_>, name: &str) -> Option<(Cluster, mesh_core::model::Endpoints)> {
+    let (port, subset, host) = parts(name)?;
+    let Some((service, port)) = scope.catalog.find_text(host, port, scope.client.namespace) else {
+        return super::sidecar::pod_cluster(scope, name);
+    };
+    let merged = for_service(scope, service);
+    let subset = match subset {
+        "" => None,
+        named => Some(merged.subset(named)?),
+    };
+    let labels = subset.map(|subset| &subset.labels);
+    let cluster = build(scope, service, port, subset, &merged);
+    let endpoints = endpoints::of_port(scope, service, port, labels);
+    Some((cluster, mesh_core::model::Endpoints { cluster: name.to_owned(), endpoints }))
+}
+
+fn build(
+    scope: &Scope<'_>,
+    service: &Service,
+    port: &Port,
+    subset: Option<&networking::Subset>,
+    merged: &Merged<'_>,
+) -> Cluster {
+    let policy = merged.policy_for(subset, port.number);
+    let subset = subset.map(|subset| subset.name.clone());
+    Cluster {
+        name: name(port.number, subset.as_deref().unwrap_or_default(), &service.host_text()),
+        service: host(service),
+        service_name: service.name.clone(),
+        service_namespace: service.namespace.clone(),
+        port: port.number,
+        subset,
+        protocol: port.protocol,
+        external: service.external,
+        load_balancer: load_balancer(policy.load_balancer, resolution(scope, service)),
+        pool: pool(scope, policy.connection_pool),
+        outlier: policy.outlier_detection.map(outlier),
+        tls: tls(scope, &policy),
+        origin: merged.origin.clone(),
+    }
+}
+
+/// The host of a service; of a wildcard the part below the star.
+fn host(service: &Service) -> mesh_core::model::Host {
+    match &service.host {
+        HostPattern::Exact(host) | HostPattern::Suffix(host) | HostPattern::OneLabel(host) => host.clone(),
+        HostPattern::Any => mesh_core::model::Host::parse("any").expect("a plain word is a host"),
+    }
+}
+
+fn resolution(scope: &Scope<'_>, service: &Service) -> Option<Resolution> {
+    if service.is_kubernetes() {
         return None;
     }
-    let top = rules.iter().find_map(|rule| rule.traffic_policy.as_ref());
-    let policy = Policy::of(top, chosen.and_then(|subset| subset.traffic_policy.as_ref()), port.port);
-    let labels = chosen.map(|subset| &subset.labels);
-    let name = name(port.port, subset, &host);
-    let members = world.endpoints_of(service, port);
-    let endpoints = members
-        .iter()
-        .filter(|member| labels.is_none_or(|labels| selects(labels, member.labels())))
-        .map(|member| endpoint(world, member))
-        .collect();
-    let cluster = Cluster {
-        name: name.clone(),
-        service: Host::parse(&host).ok()?,
-        service_name: service.name().to_owned(),
-        service_namespace: service.namespace().to_owned(),
-        port: port.port,
-        subset: (!subset.is_empty()).then(|| subset.to_owned()),
-        protocol: service_protocol(port)?,
-        external: false,
-        load_balancer: policy.load_balancer.map(load_balancer).unwrap_or_default(),
-        pool: policy.pool.map(pool).unwrap_or_default(),
-        outlier: policy.outliers.map(outlier_detection),
-        tls: policy.tls.map(tls).unwrap_or_default(),
-        origin: rules.first().map(|rule| origin(rule)),
-    };
-    Some((cluster, Endpoints { cluster: name, endpoints }))
+    let entry = scope.world.get::<ServiceEntry>(&service.namespace, &service.key.name)?;
+    Some(entry.resolution)
 }
 
-/// One pod by its own address, as clients of headless services and of single pods dial it.
-pub fn of_pod(world: &World, pod: &Item<'_, Pod>, address: SocketAddr) -> Option<(Cluster, Endpoints)> {
-    let service = world.services_of(pod).find(|service| port_of(service, pod.spec, address.port()).is_some());
-    let (host, protocol) = match &service {
-        Some(service) => {
-            let port = port_of(service, pod.spec, address.port())?;
-            (hosts::service_host(service), service_protocol(port)?)
-        }
-        None => (address.ip().to_string(), Protocol::Detect),
-    };
-    let name = name(address.port(), "", &address.ip().to_string());
-    let member = PodEndpoint { pod: *pod, address: address.ip(), port: address.port(), ready: true };
-    let cluster = Cluster {
-        name: name.clone(),
-        service: Host::parse(&host).ok()?,
-        service_name: service.as_ref().map_or(pod.name(), Item::name).to_owned(),
-        service_namespace: pod.namespace().to_owned(),
-        port: address.port(),
-        subset: None,
-        protocol,
-        external: false,
-        load_balancer: LoadBalancer::default(),
-        pool: ConnectionPool::default(),
-        outlier: None,
-        tls: ClusterTls::Auto,
-        origin: None,
-    };
-    Some((cluster, Endpoints { cluster: name, endpoints: vec![endpoint(world, &member)] }))
-}
-
-/// The port of a service that leads to this port of a pod.
-pub fn port_of<'w>(service: &Item<'w, Service>, pod: &Pod, number: u16) -> Option<&'w ServicePort> {
-    service.spec.ports.iter().find(|port| target_port(port, pod) == Some(number))
-}
-
-fn endpoint(world: &World, member: &PodEndpoint<'_>) -> Endpoint {
-    let mode = own::mtls_mode(world, &member.pod, member.port);
-    let meshed = own::is_meshed(&member.pod) && mode != MtlsMode::Disable;
-    let trust_domain = &world.mesh_config().trust_domain;
-    let identity = SpiffeId::new(trust_domain, member.pod.namespace(), member.service_account()).ok();
-    let locality = member.locality();
-    let mut parts = locality.split('/').map(str::to_owned);
-    let mut part = || parts.next().unwrap_or_default();
-    Endpoint {
-        address: EndpointAddress::Socket(SocketAddr::new(member.address, member.port)),
-        weight: Weight(1),
-        transport: if meshed { Transport::MeshTls } else { Transport::Plain },
-        identity,
-        workload: workload(member),
-        locality: Locality { region: part(), zone: part(), subzone: part() },
+fn load_balancer(settings: Option<&LoadBalancerSettings>, resolution: Option<Resolution>) -> LoadBalancer {
+    if matches!(resolution, Some(Resolution::None | Resolution::DynamicDns)) {
+        return LoadBalancer::OriginalDestination;
     }
-}
-
-/// A pod's facts, as metrics label them.
-pub fn workload(member: &PodEndpoint<'_>) -> Workload {
-    let label = |name: &str| member.labels().get(name).cloned();
-    let workload = member.workload().to_owned();
-    Workload {
-        pod: member.pod.name().to_owned(),
-        uid: member.uid().to_owned(),
-        namespace: member.pod.namespace().to_owned(),
-        app: label("app").or_else(|| label("app.kubernetes.io/name")).unwrap_or_else(|| workload.clone()),
-        version: label("version").unwrap_or_else(|| "latest".to_owned()),
-        workload,
-        cluster: CLUSTER.to_owned(),
-    }
-}
-
-/// The rules for a host: of the client's namespace, else the service's, else the root namespace's; in the first that has
-/// one, those with the most specific host, oldest first (semantics 25).
-fn destination_rules<'w>(
-    world: &'w World,
-    host: &str,
-    owner: &str,
-    namespace: &str,
-) -> Vec<Item<'w, DestinationRule>> {
-    let root = &world.mesh_config().root_namespace;
-    for place in [namespace, owner, root] {
-        let mut rules: Vec<_> = world
-            .oldest_first::<DestinationRule>()
-            .into_iter()
-            .filter(|rule| rule.namespace() == place && rule.workload_selector.is_none())
-            .filter(|rule| hosts::is_exported(&rule.export_to, place, namespace))
-            .map(|rule| (hosts::resolve(&rule.host, place), rule))
-            .filter(|(pattern, _)| hosts::covers(pattern, host))
-            .collect();
-        let Some(best) = rules.iter().map(|(pattern, _)| hosts::specificity(pattern)).max() else { continue };
-        rules.retain(|(pattern, _)| hosts::specificity(pattern) == best);
-        return rules.into_iter().map(|(_, rule)| rule).collect();
-    }
-    Vec::new()
-}
-
-/// The policy blocks that hold for one port of one subset.
-#[derive(Default)]
-struct Policy<'w> {
-    load_balancer: Option<&'w LoadBalancerSettings>,
-    pool: Option<&'w ConnectionPoolSettings>,
-    outliers: Option<&'w Outliers>,
-    tls: Option<&'w ClientTlsSettings>,
-}
-
-impl<'w> Policy<'w> {
-    /// A subset inherits block by block; port-level settings replace everything at their level (semantics 26).
-    fn of(top: Option<&'w TrafficPolicy>, subset: Option<&'w TrafficPolicy>, port: u16) -> Self {
-        let (top, subset) = (Self::at(top, port), Self::at(subset, port));
-        Self {
-            load_balancer: subset.load_balancer.or(top.load_balancer),
-            pool: subset.pool.or(top.pool),
-            outliers: subset.outliers.or(top.outliers),
-            tls: subset.tls.or(top.tls),
-        }
-    }
-
-    fn at(policy: Option<&'w TrafficPolicy>, port: u16) -> Self {
-        let Some(policy) = policy else { return Self::default() };
-        match policy.port_level_settings.iter().find(|level| level.port.number == port) {
-            Some(level) => Self {
-                load_balancer: level.load_balancer.as_ref(),
-                pool: level.connection_pool.as_ref(),
-                outliers: level.outlier_detection.as_ref(),
-                tls: level.tls.as_ref(),
-            },
-            None => Self {
-                load_balancer: policy.load_balancer.as_ref(),
-                pool: policy.connection_pool.as_ref(),
-                outliers: policy.outlier_detection.as_ref(),
-                tls: policy.tls.as_ref(),
-            },
-        }
-    }
-}
-
-fn load_balancer(settings: &LoadBalancerSettings) -> LoadBalancer {
-    if let Some(hash) = &settings.consistent_hash {
-        return consistent_hash(hash).map_or(LoadBalancer::Random, LoadBalancer::ConsistentHash);
+    let Some(settings) = settings else { return LoadBalancer::default() };
+    if let Some(hash) = settings.consistent_hash.as_ref().and_then(consistent_hash) {
+        return LoadBalancer::ConsistentHash(hash);
     }
     match settings.simple {
         Some(SimpleLoadBalancer::RoundRobin) => LoadBalancer::RoundRobin,
         Some(SimpleLoadBalancer::Random) => LoadBalancer::Random,
         Some(SimpleLoadBalancer::Passthrough) => LoadBalancer::OriginalDestination,
         Some(
-            SimpleLoadBalancer::LeastRequest
-            | SimpleLoadBalancer::LeastConn
-            | SimpleLoadBalancer::Unspecified,
+            SimpleLoadBalancer::Unspecified
+            | SimpleLoadBalancer::LeastRequest
+            | SimpleLoadBalancer::LeastConn,
         )
         | None => LoadBalancer::LeastRequest,
     }
 }
 
-fn consistent_hash(hash: &crate::api::networking::ConsistentHash) -> Option<ConsistentHash> {
-    let key = if let Some(header) = &hash.http_header_name {
-        HashKey::Header(header.to_ascii_lowercase())
+fn consistent_hash(hash: &networking::ConsistentHash) -> Option<ConsistentHash> {
+    let key = if let Some(name) = &hash.http_header_name {
+        HashKey::Header(name.to_ascii_lowercase())
     } else if let Some(cookie) = &hash.http_cookie {
         HashKey::Cookie {
             name: cookie.name.clone(),
-            path: (!cookie.path.is_empty()).then(|| cookie.path.clone()),
-            ttl: cookie.ttl.map(millis),
+            path: Some(cookie.path.clone()).filter(|path| !path.is_empty()),
+            ttl: cookie.ttl.map(|ttl| ttl.get().into()),
         }
     } else if hash.use_source_ip == Some(true) {
         HashKey::SourceAddress
     } else {
         HashKey::QueryParameter(hash.http_query_parameter_name.clone()?)
     };
-    let ring = hash.ring_hash.map(|ring| ring.minimum_ring_size.unwrap_or(1024));
-    let size = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
-    let minimum_ring_size = match (hash.maglev, ring.or(hash.minimum_ring_size)) {
-        (Some(_), _) => None,
-        (None, ring) => Some(size(ring.unwrap_or(1024))),
-    };
-    Some(ConsistentHash { key, minimum_ring_size })
+    let size = hash.ring_hash.and_then(|ring| ring.minimum_ring_size).or(hash.minimum_ring_size);
+    let size = size.map_or(RING_SIZE, |size| u32::try_from(size).unwrap_or(u32::MAX));
+    Some(ConsistentHash { key, minimum_ring_size: hash.maglev.is_none().then_some(size) })
 }
 
-fn millis(duration: Duration) -> Millis {
-    duration.get().into()
+/// Numbers that are zero or less mean no limit.
+fn limit(number: Option<i32>) -> Option<u32> {
+    number.and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0)
 }
 
-fn pool(settings: &ConnectionPoolSettings) -> ConnectionPool {
-    let limit =
-        |value: Option<i32>| value.and_then(|value| u32::try_from(value).ok()).filter(|&value| value > 0);
+fn pool(scope: &Scope<'_>, settings: Option<&ConnectionPoolSettings>) -> ConnectionPool {
     let mut pool = ConnectionPool::default();
+    if let Some(timeout) = scope.world.mesh_config().connect_timeout {
+        pool.connect_timeout = timeout.get().into();
+    }
+    let Some(settings) = settings else { return pool };
     if let Some(tcp) = &settings.tcp {
         pool.max_connections = limit(tcp.max_connections);
-        pool.connect_timeout = tcp.connect_timeout.map_or(pool.connect_timeout, millis);
-        pool.idle_timeout = tcp.idle_timeout.map_or(pool.idle_timeout, millis);
+        pool.connect_timeout =
+            tcp.connect_timeout.map_or(pool.connect_timeout, |timeout| timeout.get().into());
+        pool.idle_timeout = tcp.idle_timeout.map_or(pool.idle_timeout, |timeout| timeout.get().into());
     }
     if let Some(http) = &settings.http {
         pool.max_pending_requests = limit(http.http1_max_pending_requests);
         pool.max_requests = limit(http.http2_max_requests);
         pool.max_requests_per_connection = limit(http.max_requests_per_connection);
         pool.max_retries = limit(http.max_retries);
-        pool.idle_timeout = http.idle_timeout.map_or(pool.idle_timeout, millis);
+        pool.idle_timeout = http.idle_timeout.map_or(pool.idle_timeout, |timeout| timeout.get().into());
     }
     pool
 }
 
-/// Istio's defaults, and D4: the deprecated `consecutiveErrors` stands for both counts that are not given.
-fn outlier_detection(outliers: &Outliers) -> OutlierDetection {
-    let deprecated = outliers.consecutive_errors.and_then(|count| u32::try_from(count).ok());
-    let percent = |value: Option<i32>, default: f64| PerMillion::percent(value.map_or(default, f64::from));
+/// D4: the deprecated `consecutiveErrors` sets both counts unless they are given.
+fn outlier(settings: &networking::OutlierDetection) -> OutlierDetection {
+    let deprecated = settings.consecutive_errors.and_then(|errors| u32::try_from(errors).ok());
+    let percent =
+        |percent: Option<i32>, fallback: i32| PerMillion::percent(percent.unwrap_or(fallback).into());
     OutlierDetection {
-        consecutive_5xx: outliers.consecutive_5xx_errors.or(deprecated).unwrap_or(5),
-        consecutive_gateway_errors: outliers.consecutive_gateway_errors.or(deprecated).unwrap_or(0),
-        interval: outliers.interval.map_or(Millis::seconds(10), millis),
-        base_ejection_time: outliers.base_ejection_time.map_or(Millis::seconds(30), millis),
-        max_ejection: percent(outliers.max_ejection_percent, 10.0),
-        min_health: percent(outliers.min_health_percent, 0.0),
+        consecutive_5xx: settings.consecutive_5xx_errors.or(deprecated).unwrap_or(5),
+        consecutive_gateway_errors: settings.consecutive_gateway_errors.or(deprecated).unwrap_or(0),
+        interval: settings.interval.map_or(Millis::seconds(10), |interval| interval.get().into()),
+        base_ejection_time: settings.base_ejection_time.map_or(Millis::seconds(30), |time| time.get().into()),
+        max_ejection: percent(settings.max_ejection_percent, 10),
+        min_health: percent(settings.min_health_percent, 0),
     }
 }
 
-/// A rule's TLS always wins over auto mTLS (semantics 31).
-fn tls(settings: &ClientTlsSettings) -> ClusterTls {
-    let given = |text: &String| (!text.is_empty()).then(|| text.clone());
+/// A rule's `tls` wins always; without one mesh TLS is used where the endpoint offers it (semantics.md 31).
+fn tls(scope: &Scope<'_>, policy: &Effective<'_>) -> ClusterTls {
+    let Some(settings) = policy.tls else {
+        let auto = scope.world.mesh_config().enable_auto_mtls;
+        return if auto { ClusterTls::Auto } else { ClusterTls::Disabled };
+    };
     match settings.mode {
         ClientTlsMode::Disable => ClusterTls::Disabled,
         ClientTlsMode::IstioMutual => ClusterTls::Mesh,
-        ClientTlsMode::Simple | ClientTlsMode::Mutual => ClusterTls::Originate {
-            sni: given(&settings.sni),
-            subject_alt_names: settings.subject_alt_names.clone(),
-            trust_anchors: given(&settings.credential_name).or_else(|| given(&settings.ca_certificates)),
-            client_certificate: given(&settings.credential_name)
-                .or_else(|| given(&settings.client_certificate)),
-            insecure_skip_verify: settings.insecure_skip_verify == Some(true),
-        },
+        ClientTlsMode::Simple | ClientTlsMode::Mutual => originate(scope, settings),
     }
 }
 
-fn origin(rule: &Item<'_, DestinationRule>) -> Origin {
-    Origin {
-        kind: "DestinationRule".to_owned(),
-        namespace: rule.namespace().to_owned(),
-        name: rule.name().to_owned(),
-        field: String::new(),
+fn originate(scope: &Scope<'_>, settings: &ClientTlsSettings) -> ClusterTls {
+    let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let secret = given(&settings.credential_name)
+        .map(|name| format!("{}/{}", scope.client.namespace, name.trim_start_matches("kubernetes://")));
+    let mutual = settings.mode == ClientTlsMode::Mutual;
+    ClusterTls::Originate {
+        sni: given(&settings.sni),
+        subject_alt_names: settings.subject_alt_names.clone(),
+        trust_anchors: secret.clone().or_else(|| given(&settings.ca_certificates)),
+        client_certificate: secret.or_else(|| given(&settings.client_certificate)).filter(|_| mutual),
+        insecure_skip_verify: settings.insecure_skip_verify == Some(true),
     }
 }
 
-/// The labels of a pod, which selectors look at.
-pub fn labels<'w>(pod: &Item<'w, Pod>) -> &'w StringMap {
-    &pod.object.meta.labels
+/// The secrets a cluster's TLS names.
+pub fn secrets(cluster: &Cluster) -> impl Iterator<Item = &str> {
+    let (anchors, certificate) = match &cluster.tls {
+        ClusterTls::Originate { trust_anchors, client_certificate, .. } => {
+            (trust_anchors.as_deref(), client_certificate.as_deref())
+        }
+        _ => (None, None),
+    };
+    anchors.into_iter().chain(certificate).filter(|name| !name.starts_with('/'))
+}
+
+/// What of a DestinationRule has no effect here.
+pub fn unsupported(rule: &networking::DestinationRule, report: &mut Vec<Problem>) {
+    let mut policy = |policy: Option<&networking::TrafficPolicy>, field: &str| {
+        let Some(policy) = policy else { return };
+        let mut tell = |set: bool, name: &str| {
+            if set {
+                report.push(Problem::warning(format!("{field}.{name}"), "not supported; has no effect"));
+            }
+        };
+        tell(policy.tunnel.is_some(), "tunnel");
+        tell(policy.proxy_protocol.is_some(), "proxyProtocol");
+        tell(policy.retry_budget.is_some(), "retryBudget");
+        let levels = std::iter::once((
+            String::new(),
+            policy.load_balancer.as_ref(),
+            policy.connection_pool.as_ref(),
+            policy.outlier_detection.as_ref(),
+        ))
+        .chain(policy.port_level_settings.iter().enumerate().map(|(at, level)| {
+            let place = format!("portLevelSettings[{at}].");
+            (
+                place,
+                level.load_balancer.as_ref(),
+                level.connection_pool.as_ref(),
+                level.outlier_detection.as_ref(),
+            )
+        }));
+        for (place, balancer, pool, outlier) in levels {
+            let mut tell = |set: bool, name: &str| tell(set, &format!("{place}{name}"));
+            if let Some(balancer) = balancer {
+                tell(balancer.locality_lb_setting.is_some(), "loadBalancer.localityLbSetting");
+                tell(balancer.warmup.is_some(), "loadBalancer.warmup");
+                tell(balancer.warmup_duration_secs.is_some(), "loadBalancer.warmupDurationSecs");
+                tell(balancer.zone_aware_lb_setting.is_some(), "loadBalancer.zoneAwareLbSetting");
+            }
+            if let Some(tcp) = pool.and_then(|pool| pool.tcp.as_ref()) {
+                tell(tcp.tcp_keepalive.is_some(), "connectionPool.tcp.tcpKeepalive");
+                tell(tcp.max_connection_duration.is_some(), "connectionPool.tcp.maxConnectionDuration");
+            }
+            if let Some(http) = pool.and_then(|pool| pool.http.as_ref()) {
+                let upgrades = http.h2_upgrade_policy == Some(networking::H2UpgradePolicy::Upgrade);
+                tell(upgrades, "connectionPool.http.h2UpgradePolicy");
+                tell(http.use_client_protocol == Some(true), "connectionPool.http.useClientProtocol");
+                tell(http.max_concurrent_streams.is_some(), "connectionPool.http.maxConcurrentStreams");
+                tell(http.http2_keep_alive.is_some(), "connectionPool.http.http2KeepAlive");
+            }
+            if let Some(outlier) = outlier {
+                let split = outlier.split_external_local_origin_errors == Some(true);
+                tell(split, "outlierDetection.splitExternalLocalOriginErrors");
+                let codes = outlier.outlier_detection_http_error_codes.is_some();
+                tell(codes, "outlierDetection.outlierDetectionHttpErrorCodes");
+            }
+        }
+    };
+    policy(rule.traffic_policy.as_ref(), "spec.trafficPolicy");
+    for (at, subset) in rule.subsets.iter().enumerate() {
+        policy(subset.traffic_policy.as_ref(), &format!("spec.subsets[{at}].trafficPolicy"));
+    }
 }

@@ -1,296 +1,229 @@
-//! What a gateway listens on, and the route tables behind its listeners.
-//!
-//! A table is named by its listener: `http.80` for cleartext, `https.443.N` for the N-th server of a TLS port. The same
-//! functions make listeners and tables, so that a listener never names a table that is not there.
+//! What a gateway listens on and how it routes: Gateways that select its pod, VirtualServices bound to them, and, at the
+//! way in, Ingresses (semantics.md 22 to 24).
+
+mod hosts;
+mod server;
 
 use std::collections::BTreeMap;
 
-use mesh_core::model::{
-    HostPattern, Listener, ListenerProtocol, Origin, Role, Routes, Rule, Server, ServerTls, TlsMode,
-    VirtualHost,
-};
+use mesh_core::model::{HostPattern, Listener, ListenerProtocol, Routes, Server, TcpRoute};
 
-use super::rules::{Place, rules};
-use super::{cluster, hosts, ingress, own, tcp};
+pub(crate) use hosts::Hosts;
+
+use super::http::Binding;
+use super::ingress;
+use super::scope::{Scope, is_exported};
+use super::tcp;
 use crate::api::Item;
 use crate::api::core::Pod;
 use crate::api::meta::selects;
-use crate::api::networking::{Gateway, Server as ApiServer, ServerTlsMode, VirtualService};
-use crate::world::World;
+use crate::api::networking::{Gateway, VirtualService};
+use crate::problem::Problem;
+use crate::world::target_port;
+use server::Kind;
 
-/// A gateway's listeners with the tables they name.
-#[derive(Debug, Default)]
-pub struct Plan {
-    /// One per port.
+/// A gateway's listeners with their route tables.
+#[derive(Debug, Default, PartialEq)]
+pub struct Built {
+    /// In order of their ports.
     pub listeners: Vec<Listener>,
-    /// Route tables by name.
-    pub tables: BTreeMap<String, Routes>,
-}
-
-/// The listeners of a gateway's pod.
-pub fn listeners(world: &World, pod: &Item<'_, Pod>, role: Role) -> Vec<Listener> {
-    plan(world, pod, role).listeners
-}
-
-/// Everything a gateway's pod serves: Gateways that select it, oldest first, and for the ingress gateway the Ingresses.
-pub fn plan(world: &World, pod: &Item<'_, Pod>, role: Role) -> Plan {
-    let mut building = Building { world, pod, ports: BTreeMap::new() };
-    for gateway in world.oldest_first::<Gateway>() {
-        if selects(&gateway.selector, cluster::labels(pod)) {
-            let servers = gateway.servers.iter().enumerate();
-            servers.for_each(|(at, server)| building.add(&gateway, at, server));
-        }
-    }
-    if own::is_ingress_gateway(pod, role) {
-        ingress::add(world, &mut building);
-    }
-    building.finish()
+    /// In order of their names.
+    pub tables: Vec<Routes>,
 }
 
 /// One port while it is put together.
-#[derive(Default)]
-pub(super) struct Port {
-    /// Virtual hosts of cleartext HTTP; `None` when nobody speaks HTTP in the clear here.
-    pub(super) http: Option<Vec<VirtualHost>>,
-    /// Servers of TLS with their virtual hosts, when they carry HTTP.
-    pub(super) tls: Vec<(Server, Option<Vec<VirtualHost>>)>,
-    /// Routes of cleartext TCP.
-    tcp: Option<Vec<mesh_core::model::TcpRoute>>,
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) protocol: ListenerProtocol,
+    /// Hosts of cleartext HTTP.
+    pub(crate) http: Hosts,
+    /// Servers of TLS, with the hosts of the HTTP inside.
+    pub(crate) servers: Vec<(Server, Option<Hosts>)>,
+    tcp_routes: Vec<TcpRoute>,
 }
 
-pub(super) struct Building<'w> {
-    world: &'w World,
-    pod: &'w Item<'w, Pod>,
-    pub(super) ports: BTreeMap<u16, Port>,
+impl Port {
+    pub(crate) fn new(protocol: ListenerProtocol) -> Self {
+        Self { protocol, http: Hosts::default(), servers: Vec::new(), tcp_routes: Vec::new() }
+    }
+
+    /// Whether a server for some of these names is there already.
+    pub(crate) fn serves(&self, hosts: &[HostPattern]) -> bool {
+        self.servers.iter().flat_map(|(server, _)| &server.hosts).any(|host| hosts.contains(host))
+    }
 }
 
-impl Building<'_> {
-    fn add(&mut self, gateway: &Item<'_, Gateway>, at: usize, server: &ApiServer) {
-        let number = server.port.number;
-        let protocol = server.port.protocol.to_ascii_uppercase();
-        let mode = server.tls.as_ref().map(|tls| tls.mode);
-        let origin = Origin {
-            kind: "Gateway".to_owned(),
-            namespace: gateway.namespace().to_owned(),
-            name: gateway.name().to_owned(),
-            field: format!("spec.servers[{at}]"),
-        };
-        match (protocol.as_str(), mode) {
-            ("HTTP" | "HTTP2" | "GRPC", _) => {
-                let fresh = self.virtual_hosts(gateway, server);
-                let port = self.ports.entry(number).or_default();
-                merge(port.http.get_or_insert_default(), fresh);
-            }
-            ("HTTPS", Some(mode)) if terminated(mode).is_some() => {
-                let fresh = self.virtual_hosts(gateway, server);
-                let Some(entry) = self.tls_server(gateway, server, mode, origin) else { return };
-                self.add_tls(number, entry, Some(fresh));
-            }
-            ("TLS" | "HTTPS", mode) => {
-                let Some(mut entry) = self.tls_server(gateway, server, mode.unwrap_or_default(), origin)
-                else {
-                    return;
-                };
-                entry.tcp_routes = self.tcp_routes(gateway, server);
-                self.add_tls(number, entry, None);
-            }
-            _ => {
-                let routes = self.tcp_routes(gateway, server);
-                self.ports.entry(number).or_default().tcp.get_or_insert_default().extend(routes);
-            }
+/// Ports by the number on which the gateway's process listens.
+pub(crate) type Ports = BTreeMap<u16, Port>;
+
+/// What a gateway's pod listens on. `report` is told about the objects named with each problem.
+pub fn build(scope: &Scope<'_>, pod: &Item<'_, Pod>, is_ingress: bool, report: &mut Vec<Problem>) -> Built {
+    let mut ports = Ports::new();
+    for gateway in scope.world.oldest_first::<Gateway>() {
+        if selects(&gateway.spec.selector, &pod.object.meta.labels) {
+            add_gateway(scope, pod, &gateway, &mut ports, report);
         }
     }
-
-    /// Servers of one port merge; a later one whose hosts are all taken is left out (semantics 23).
-    fn add_tls(&mut self, number: u16, mut server: Server, routes: Option<Vec<VirtualHost>>) {
-        let port = self.ports.entry(number).or_default();
-        server.hosts.retain(|host| !port.tls.iter().any(|(held, _)| held.hosts.contains(host)));
-        if !server.hosts.is_empty() {
-            port.tls.push((server, routes));
-        }
+    if is_ingress {
+        ingress::add(scope, pod, &mut ports, report);
     }
+    finish(ports)
+}
 
-    fn tls_server(
-        &self,
-        gateway: &Item<'_, Gateway>,
-        server: &ApiServer,
-        mode: ServerTlsMode,
-        origin: Origin,
-    ) -> Option<Server> {
-        let credential = server.tls.as_ref().map(|tls| tls.credential_name.as_str()).unwrap_or_default();
-        let secret = match terminated(mode) {
-            None | Some(TlsMode::Mesh) => None,
-            Some(_) => Some(self.secret(gateway, credential)),
-        };
-        let hosts = server.hosts.iter().filter_map(|host| HostPattern::parse(dns_name(host)).ok()).collect();
-        let names = server.tls.as_ref().map(|tls| tls.subject_alt_names.clone()).unwrap_or_default();
-        let tls = ServerTls {
-            mode: terminated(mode).unwrap_or(TlsMode::Passthrough),
-            secret,
-            subject_alt_names: names,
-        };
-        Some(Server { hosts, tls, routes: None, tcp_routes: Vec::new(), origin })
-    }
-
-    /// A credential is looked for in the gateway pod's namespace, as Istio does; then beside the Gateway, where users of
-    /// one namespace put it.
-    fn secret(&self, gateway: &Item<'_, Gateway>, credential: &str) -> String {
-        let here = self.pod.namespace();
-        let found = self.world.tls_secret(here, credential).is_ok();
-        let namespace = if found { here } else { gateway.namespace() };
-        format!("{namespace}/{credential}")
-    }
-
-    /// The VirtualServices bound to this gateway, intersected with the server's hosts; the VirtualService's host is kept
-    /// (semantics 22). With `httpsRedirect` every declared host redirects, routes or not (semantics 24).
-    fn virtual_hosts(&self, gateway: &Item<'_, Gateway>, server: &ApiServer) -> Vec<VirtualHost> {
-        let here = format!("{}/{}", gateway.namespace(), gateway.name());
-        let redirects = server.tls.as_ref().is_some_and(|tls| tls.https_redirect);
-        let mut found = Vec::new();
-        if redirects {
-            let declared = server.hosts.iter().filter_map(|host| HostPattern::parse(dns_name(host)).ok());
-            found.extend(declared.map(|host| virtual_host(host, Vec::new(), true)));
-        }
-        let place = self.place(&here, server.port.number);
-        for service in self.world.oldest_first::<VirtualService>() {
-            if !place.is_among(&service.gateways, service.namespace())
-                || !hosts::is_exported(&service.export_to, service.namespace(), gateway.namespace())
-            {
+fn add_gateway(
+    scope: &Scope<'_>,
+    pod: &Item<'_, Pod>,
+    gateway: &Item<'_, Gateway>,
+    ports: &mut Ports,
+    report: &mut Vec<Problem>,
+) {
+    let name = format!("{}/{}", gateway.namespace(), gateway.name());
+    for (at, declared) in gateway.spec.servers.iter().enumerate() {
+        let mut tell = |problem: Problem| report.push(gateway.object.blame(problem));
+        let field = format!("spec.servers[{at}]");
+        server::unsupported(declared, &field, &mut tell);
+        let kind = match server::kind(scope, declared, gateway.namespace()) {
+            Ok(kind) => kind,
+            Err(message) => {
+                tell(Problem::error(format!("{field}.{}", message.0), message.1));
                 continue;
             }
-            let rules = rules(self.world, &service, place);
-            for host in &service.hosts {
-                if let Some(pattern) = admitted(host, &service, gateway, server) {
-                    merge(&mut found, vec![virtual_host(pattern, rules.clone(), redirects)]);
+        };
+        let number = declared.port.number;
+        let port =
+            ports.entry(listener_port(scope, pod, number)).or_insert_with(|| Port::new(kind.protocol()));
+        if port.protocol != kind.protocol() {
+            let message =
+                format!("port {number} speaks another protocol in an older server; this one is left out");
+            tell(Problem::error(format!("{field}.port"), message));
+            continue;
+        }
+        let context = Context { scope, gateway, binding: Binding { gateway: &name, port: number } };
+        context.add(port, declared, kind, &field, &mut tell);
+    }
+}
+
+/// The port on which a gateway's process listens for a server's port: where its Service sends it (Istio's rule).
+pub(crate) fn listener_port(scope: &Scope<'_>, pod: &Item<'_, Pod>, number: u16) -> u16 {
+    let mut services: Vec<_> = scope.world.services_of(pod).collect();
+    services.sort_by(|left, right| left.name().cmp(right.name()));
+    let port = services.iter().flat_map(|service| &service.spec.ports).find(|port| port.port == number);
+    port.and_then(|port| target_port(port, pod.spec)).unwrap_or(number)
+}
+
+/// One server of a Gateway.
+struct Context<'a, 'w> {
+    scope: &'a Scope<'w>,
+    gateway: &'a Item<'w, Gateway>,
+    binding: Binding<'a>,
+}
+
+impl<'w> Context<'_, 'w> {
+    fn add(
+        &self,
+        port: &mut Port,
+        declared: &crate::api::networking::Server,
+        kind: Kind,
+        field: &str,
+        tell: &mut dyn FnMut(Problem),
+    ) {
+        let hosts = server::hosts(declared, self.gateway.namespace());
+        let patterns: Vec<HostPattern> = hosts.iter().map(|host| host.pattern.clone()).collect();
+        match kind {
+            Kind::Http => {
+                let redirect = declared.tls.as_ref().is_some_and(|tls| tls.https_redirect);
+                self.route(&mut port.http, &hosts, redirect);
+            }
+            Kind::Tcp => port.tcp_routes.extend(self.connections(&hosts)),
+            Kind::Tls { tls, http } => {
+                if port.serves(&patterns) {
+                    let message = "an older server has one of these hosts; this one is left out";
+                    tell(Problem::error(format!("{field}.hosts"), message));
+                    return;
+                }
+                let table = http.then(|| {
+                    let mut table = Hosts::default();
+                    self.route(&mut table, &hosts, false);
+                    table
+                });
+                let server = Server {
+                    hosts: patterns,
+                    tls,
+                    routes: http
+                        .then(|| format!("https.{}.{}.{field}", self.binding.port, self.binding.gateway)),
+                    tcp_routes: if http { Vec::new() } else { self.connections(&hosts) },
+                    origin: super::origin(self.gateway.object, field),
+                };
+                port.servers.push((server, table));
+            }
+        }
+    }
+
+    /// Adds the rules of every VirtualService bound to the gateway, under its own hosts.
+    fn route(&self, table: &mut Hosts, hosts: &[server::ServerHost], redirect: bool) {
+        if redirect {
+            hosts.iter().for_each(|host| table.redirect(&host.pattern));
+        }
+        for service in self.bound() {
+            let mut rules = None;
+            for pattern in server::meeting(hosts, &service) {
+                let rules = rules.get_or_insert_with(|| {
+                    super::http::rules(self.scope, &service, self.binding, &mut Vec::new())
+                });
+                if !service.spec.http.is_empty() {
+                    table.add(&pattern, &service.object.key, rules, redirect);
                 }
             }
         }
-        found
     }
 
-    fn tcp_routes(&self, gateway: &Item<'_, Gateway>, server: &ApiServer) -> Vec<mesh_core::model::TcpRoute> {
-        let here = format!("{}/{}", gateway.namespace(), gateway.name());
-        let place = self.place(&here, server.port.number);
-        self.world
-            .oldest_first::<VirtualService>()
-            .iter()
-            .filter(|service| place.is_among(&service.gateways, service.namespace()))
-            .filter(|service| {
-                service.hosts.iter().any(|host| admitted(host, service, gateway, server).is_some())
-            })
-            .flat_map(|service| tcp::of_service(self.world, service, place))
-            .collect()
+    fn connections(&self, hosts: &[server::ServerHost]) -> Vec<TcpRoute> {
+        let meets = |service: &Item<'w, VirtualService>| !server::meeting(hosts, service).is_empty();
+        let routes = |service: Item<'w, VirtualService>| {
+            let mut routes = tcp::tls_routes(self.scope, &service, self.binding);
+            routes.extend(tcp::tcp_routes(self.scope, &service, self.binding, &[]));
+            routes
+        };
+        self.bound().filter(meets).flat_map(routes).collect()
     }
 
-    fn place<'a>(&'a self, gateway: &'a str, port: u16) -> Place<'a> {
-        Place {
-            gateway: Some(gateway),
-            port,
-            namespace: self.pod.namespace(),
-            labels: cluster::labels(self.pod),
-        }
-    }
-
-    fn finish(self) -> Plan {
-        let mut plan = Plan::default();
-        for (number, port) in self.ports {
-            plan.add(number, port);
-        }
-        plan
+    /// VirtualServices that name the gateway and are exported to its namespace, the oldest first.
+    fn bound(&self) -> impl Iterator<Item = Item<'w, VirtualService>> {
+        let world = self.scope.world;
+        let (binding, namespace) = (self.binding, self.gateway.namespace());
+        world.oldest_first::<VirtualService>().into_iter().filter(move |service| {
+            let fallback = &world.mesh_config().default_virtual_service_export_to;
+            !service.spec.gateways.is_empty()
+                && binding.is_in(&service.spec.gateways, service.namespace())
+                && is_exported(&service.spec.export_to, fallback, service.namespace(), namespace)
+        })
     }
 }
 
-impl Plan {
-    /// One protocol per port: TLS where any server has it, else HTTP, else TCP (semantics 23).
-    fn add(&mut self, number: u16, port: Port) {
+fn finish(ports: Ports) -> Built {
+    let mut built = Built::default();
+    for (number, port) in ports {
         let mut listener = Listener {
             port: number,
-            protocol: ListenerProtocol::Tcp,
+            protocol: port.protocol,
             servers: Vec::new(),
             routes: None,
-            tcp_routes: port.tcp.unwrap_or_default(),
+            tcp_routes: port.tcp_routes,
         };
-        if !port.tls.is_empty() {
-            listener.protocol = ListenerProtocol::Tls;
-            for (at, (mut server, hosts)) in port.tls.into_iter().enumerate() {
-                server.routes = hosts.map(|hosts| self.table(format!("https.{number}.{at}"), hosts));
-                listener.servers.push(server);
+        if port.protocol == ListenerProtocol::Http {
+            let name = format!("http.{number}");
+            built.tables.push(port.http.into_routes(&name));
+            listener.routes = Some(name);
+        }
+        for (server, hosts) in port.servers {
+            if let (Some(name), Some(hosts)) = (&server.routes, hosts) {
+                built.tables.push(hosts.into_routes(name));
             }
-        } else if let Some(hosts) = port.http {
-            listener.protocol = ListenerProtocol::Http;
-            listener.routes = Some(self.table(format!("http.{number}"), hosts));
+            listener.servers.push(server);
         }
-        self.listeners.push(listener);
+        built.listeners.push(listener);
     }
-
-    fn table(&mut self, name: String, virtual_hosts: Vec<VirtualHost>) -> String {
-        self.tables.insert(name.clone(), Routes { name: name.clone(), virtual_hosts });
-        name
-    }
-}
-
-/// Several VirtualServices for one host are merged on gateways: rules in order of age, those that catch everything last
-/// (semantics 1 and 17).
-pub(super) fn merge(held: &mut Vec<VirtualHost>, fresh: Vec<VirtualHost>) {
-    for host in fresh {
-        match held.iter_mut().find(|known| known.hosts == host.hosts) {
-            Some(known) => {
-                known.https_redirect |= host.https_redirect;
-                known.rules.extend(host.rules);
-                known.rules.sort_by_key(|rule| rule.matches.is_empty());
-            }
-            None => held.push(host),
-        }
-    }
-}
-
-pub(super) fn virtual_host(host: HostPattern, rules: Vec<Rule>, https_redirect: bool) -> VirtualHost {
-    VirtualHost { name: host.to_string(), hosts: vec![host], rules, https_redirect }
-}
-
-/// The host of a VirtualService as a server of a gateway admits it: its own when the server's covers it, the server's
-/// when that is the narrower.
-fn admitted(
-    host: &str,
-    service: &Item<'_, VirtualService>,
-    gateway: &Item<'_, Gateway>,
-    server: &ApiServer,
-) -> Option<HostPattern> {
-    // Gateway hosts are written as they are dialled: short names are not completed.
-    let host = host.to_ascii_lowercase();
-    server.hosts.iter().find_map(|declared| {
-        let owner = match declared.split_once('/') {
-            Some((".", _)) => Some(gateway.namespace()),
-            Some(("*", _)) | None => None,
-            Some((namespace, _)) => Some(namespace),
-        };
-        if owner.is_some_and(|owner| owner != service.namespace()) {
-            return None;
-        }
-        let declared = dns_name(declared).to_ascii_lowercase();
-        let narrower = if declared == "*" || hosts::covers(&declared, &host) {
-            Some(host.as_str())
-        } else if host == "*" || hosts::covers(&host, &declared) {
-            Some(declared.as_str())
-        } else {
-            None
-        };
-        narrower.and_then(|narrower| HostPattern::parse(narrower).ok())
-    })
-}
-
-/// The DNS part of `namespace/host`.
-fn dns_name(host: &str) -> &str {
-    host.split_once('/').map_or(host, |(_, name)| name)
-}
-
-/// How a mode terminates TLS; `None` when it does not.
-fn terminated(mode: ServerTlsMode) -> Option<TlsMode> {
-    match mode {
-        ServerTlsMode::Simple => Some(TlsMode::Simple),
-        ServerTlsMode::Mutual => Some(TlsMode::Mutual),
-        ServerTlsMode::OptionalMutual => Some(TlsMode::OptionalMutual),
-        ServerTlsMode::IstioMutual => Some(TlsMode::Mesh),
-        ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => None,
-    }
+    built.tables.sort_by(|left, right| left.name.cmp(&right.name));
+    built.tables.dedup_by(|left, right| left.name == right.name);
+    built
 }

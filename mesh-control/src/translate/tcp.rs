@@ -1,92 +1,127 @@
-//! Routes for connections: the `tcp` and `tls` lists of VirtualServices.
+//! The `tcp` and `tls` rules of VirtualServices: routes for connections.
 
-use mesh_core::model::{HostPattern, Origin, TcpRoute, Weight};
+use ipnet::IpNet;
+use mesh_core::model::{HostPattern, TcpRoute, Weight};
 
-use super::hosts;
-use super::rules::{Place, destination};
+use super::destination::{cluster_name, weights};
+use super::http::{Binding, MESH};
+use super::origin;
+use super::scope::Scope;
 use crate::api::Item;
 use crate::api::meta::{StringMap, selects};
-use crate::api::networking::{RouteDestination, VirtualService};
-use crate::world::World;
+use crate::api::networking::{L4MatchAttributes, RouteDestination, TlsMatchAttributes, VirtualService};
 
-/// Routes of every VirtualService that covers `host` at `place`, oldest first.
-pub fn routes(world: &World, host: &str, place: Place<'_>) -> Vec<TcpRoute> {
-    let services = world.oldest_first::<VirtualService>();
-    services
-        .iter()
-        .filter(|service| hosts::is_exported(&service.export_to, service.namespace(), place.namespace))
-        .filter(|service| place.is_among(&service.gateways, service.namespace()))
-        .filter(|service| {
-            service
-                .hosts
-                .iter()
-                .any(|pattern| hosts::covers(&hosts::resolve(pattern, service.namespace()), host))
-        })
-        .flat_map(|service| of_service(world, service, place))
-        .collect()
+/// What a connection's match says of where it comes from and goes to.
+struct Side<'m> {
+    port: Option<u32>,
+    gateways: &'m [String],
+    source_labels: &'m StringMap,
+    source_namespace: &'m str,
+    destination_subnets: &'m [String],
 }
 
-/// The connection routes of one VirtualService that apply at `place`: those by server name first.
-pub fn of_service(world: &World, service: &Item<'_, VirtualService>, place: Place<'_>) -> Vec<TcpRoute> {
-    let owner = service.namespace();
-    let here = |gateways: &[String], port: Option<u32>, labels: &StringMap, namespace: &str| {
-        (gateways.is_empty() || place.is_among(gateways, owner))
-            && port.is_none_or(|port| port == u32::from(place.port))
-            && (place.gateway.is_some() || selects(labels, place.labels))
-            && (namespace.is_empty() || namespace == place.namespace)
-    };
-    let mut routes = Vec::new();
-    for (at, route) in service.tls.iter().enumerate() {
-        let matching = route
-            .matches
-            .iter()
-            .filter(|block| here(&block.gateways, block.port, &block.source_labels, &block.source_namespace));
-        let names =
-            matching.flat_map(|block| &block.sni_hosts).filter_map(|host| HostPattern::parse(host).ok());
-        let sni_hosts: Vec<_> = names.collect();
-        if !sni_hosts.is_empty() {
-            routes.push(tcp_route(world, service, &route.route, sni_hosts, format!("spec.tls[{at}]"), place));
+impl<'m> Side<'m> {
+    fn of_tls(m: &'m TlsMatchAttributes) -> Self {
+        Self {
+            port: m.port,
+            gateways: &m.gateways,
+            source_labels: &m.source_labels,
+            source_namespace: &m.source_namespace,
+            destination_subnets: &m.destination_subnets,
         }
     }
-    for (at, route) in service.tcp.iter().enumerate() {
-        let applies = route.matches.is_empty()
-            || route.matches.iter().any(|block| {
-                here(&block.gateways, block.port, &block.source_labels, &block.source_namespace)
+
+    fn of_tcp(m: &'m L4MatchAttributes) -> Self {
+        Self {
+            port: m.port,
+            gateways: &m.gateways,
+            source_labels: &m.source_labels,
+            source_namespace: &m.source_namespace,
+            destination_subnets: &m.destination_subnets,
+        }
+    }
+
+    /// Whether this client can meet it at this binding, with a destination among `addresses`.
+    fn applies(
+        &self,
+        scope: &Scope<'_>,
+        binding: Binding<'_>,
+        namespace: &str,
+        addresses: &[std::net::IpAddr],
+    ) -> bool {
+        let here = self.gateways.is_empty() || binding.is_in(self.gateways, namespace);
+        let port = self.port.is_none_or(|port| port == u32::from(binding.port));
+        let from = binding.gateway != MESH
+            || selects(self.source_labels, scope.client.labels)
+                && (self.source_namespace.is_empty() || self.source_namespace == scope.client.namespace);
+        let within = |subnet: &String| {
+            let net = subnet
+                .parse::<IpNet>()
+                .ok()
+                .or_else(|| Some(subnet.parse::<std::net::IpAddr>().ok()?.into()));
+            net.is_some_and(|net| addresses.iter().any(|address| net.contains(address)))
+        };
+        let to = self.destination_subnets.is_empty() || self.destination_subnets.iter().any(within);
+        here && port && from && to
+    }
+}
+
+/// Routes by server name, from the `tls` list.
+pub fn tls_routes(
+    scope: &Scope<'_>,
+    service: &Item<'_, VirtualService>,
+    binding: Binding<'_>,
+) -> Vec<TcpRoute> {
+    let namespace = service.namespace();
+    let mut routes = Vec::new();
+    for (at, route) in service.spec.tls.iter().enumerate() {
+        let sni_hosts: Vec<HostPattern> = route
+            .matches
+            .iter()
+            .filter(|m| Side::of_tls(m).applies(scope, binding, namespace, &[]))
+            .flat_map(|m| &m.sni_hosts)
+            .filter_map(|host| HostPattern::parse(host).ok())
+            .collect();
+        if !sni_hosts.is_empty() {
+            routes.push(TcpRoute {
+                sni_hosts,
+                backends: backends(scope, &route.route, namespace, binding.port),
+                origin: origin(service.object, format!("spec.tls[{at}]")),
             });
-        if applies {
-            routes.push(tcp_route(
-                world,
-                service,
-                &route.route,
-                Vec::new(),
-                format!("spec.tcp[{at}]"),
-                place,
-            ));
         }
     }
     routes
 }
 
-fn tcp_route(
-    world: &World,
+/// Routes for all bytes, from the `tcp` list.
+pub fn tcp_routes(
+    scope: &Scope<'_>,
     service: &Item<'_, VirtualService>,
-    to: &[RouteDestination],
-    sni_hosts: Vec<HostPattern>,
-    field: String,
-    place: Place<'_>,
-) -> TcpRoute {
-    let several = to.len() > 1;
-    let weight = |to: &RouteDestination| if several { u32::try_from(to.weight).unwrap_or(0) } else { 1 };
-    let backends = to
-        .iter()
-        .filter(|to| weight(to) > 0)
-        .map(|to| (destination(world, &to.destination, service.namespace(), place.port), Weight(weight(to))))
-        .collect();
-    let origin = Origin {
-        kind: "VirtualService".to_owned(),
-        namespace: service.namespace().to_owned(),
-        name: service.name().to_owned(),
-        field,
-    };
-    TcpRoute { sni_hosts, backends, origin }
+    binding: Binding<'_>,
+    addresses: &[std::net::IpAddr],
+) -> Vec<TcpRoute> {
+    let namespace = service.namespace();
+    let applies = |m: &L4MatchAttributes| Side::of_tcp(m).applies(scope, binding, namespace, addresses);
+    let routes = service.spec.tcp.iter().enumerate();
+    routes
+        .filter(|(_, route)| route.matches.is_empty() || route.matches.iter().any(applies))
+        .map(|(at, route)| TcpRoute {
+            sni_hosts: Vec::new(),
+            backends: backends(scope, &route.route, namespace, binding.port),
+            origin: origin(service.object, format!("spec.tcp[{at}]")),
+        })
+        .collect()
+}
+
+fn backends(
+    scope: &Scope<'_>,
+    destinations: &[RouteDestination],
+    namespace: &str,
+    port: u16,
+) -> Vec<(String, Weight)> {
+    weights(destinations.iter().map(|destination| destination.weight))
+        .into_iter()
+        .zip(destinations)
+        .filter_map(|(weight, to)| Some((cluster_name(scope, &to.destination, namespace, port), weight?)))
+        .collect()
 }

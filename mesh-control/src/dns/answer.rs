@@ -1,0 +1,118 @@
+//! From the bytes of a query to the bytes of its answer.
+
+use std::net::IpAddr;
+
+use hickory_proto::op::{Message, MessageType, Metadata, OpCode, ResponseCode};
+use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
+use mesh_core::model::{Host, HostPattern};
+
+use crate::api::meta::StringMap;
+use crate::translate::scope::CLUSTER_DOMAIN;
+use crate::translate::{Client, Scope, sidecar};
+use crate::view::View;
+
+/// How a query came, and so how long its answer may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    Udp,
+    Tcp,
+}
+
+/// How long an answer may be kept, in seconds: pods come and go.
+const TTL: u32 = 5;
+/// Answers over UDP that every resolver takes.
+const SHORTEST_UDP: usize = 512;
+const HEADER_LENGTH: usize = 12;
+
+/// The answer; none to what is not a query, so that two servers never talk to each other for ever.
+pub(super) fn answer(view: &View, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    let &[high, low, ..] = query else { return None };
+    if query.len() < HEADER_LENGTH {
+        return None;
+    }
+    let Ok(request) = Message::from_vec(query) else {
+        let id = u16::from_be_bytes([high, low]);
+        return Message::error_msg(id, OpCode::Query, ResponseCode::FormErr).to_vec().ok();
+    };
+    if request.metadata.message_type != MessageType::Query {
+        return None;
+    }
+    let mut reply = Message::response(request.metadata.id, request.metadata.op_code);
+    reply.metadata = Metadata::response_from_request(&request.metadata);
+    let [question] = &request.queries[..] else {
+        reply.metadata.response_code = ResponseCode::FormErr;
+        return reply.to_vec().ok();
+    };
+    reply.add_query(question.clone());
+    reply.metadata.response_code = match question.query_class() {
+        DNSClass::IN if request.metadata.op_code == OpCode::Query => ResponseCode::NoError,
+        _ => ResponseCode::Refused,
+    };
+    if reply.metadata.response_code == ResponseCode::NoError {
+        match Host::parse(&question.name().to_ascii()).ok().map(|host| lookup(view, &host)) {
+            Some(Found::Addresses(addresses)) => {
+                reply.metadata.authoritative = true;
+                for data in addresses.into_iter().filter_map(|address| data(address, question.query_type())) {
+                    reply.add_answer(Record::from_rdata(question.name().clone(), TTL, data));
+                }
+                rotate(&mut reply);
+            }
+            Some(Found::Nothing) => reply.metadata.response_code = ResponseCode::NXDomain,
+            Some(Found::NotOurs) | None => reply.metadata.response_code = ResponseCode::Refused,
+        }
+    }
+    fit(reply, if transport == Transport::Tcp { usize::from(u16::MAX) } else { SHORTEST_UDP })
+}
+
+enum Found {
+    Addresses(Vec<IpAddr>),
+    /// A name of the cluster that nobody has.
+    Nothing,
+    NotOurs,
+}
+
+fn lookup(view: &View, host: &Host) -> Found {
+    let labels = StringMap::new();
+    // The first label after the service's is its namespace; search lists have completed what was short.
+    let namespace = host.as_str().split('.').nth(1).unwrap_or("default");
+    let client = Client { namespace, labels: &labels };
+    let scope = Scope { world: view.world(), catalog: view.catalog(), client };
+    let service =
+        view.catalog().canonical(host, namespace).and_then(|host| view.catalog().find(&host, namespace));
+    match service {
+        Some(service) if service.is_kubernetes() && matches!(service.host, HostPattern::Exact(_)) => {
+            Found::Addresses(sidecar::pods(&scope, service))
+        }
+        _ if host.as_str().ends_with(CLUSTER_DOMAIN) => Found::Nothing,
+        _ => Found::NotOurs,
+    }
+}
+
+fn data(address: IpAddr, wanted: RecordType) -> Option<RData> {
+    match (address, wanted) {
+        (IpAddr::V4(address), RecordType::A) => Some(RData::A(address.into())),
+        (IpAddr::V6(address), RecordType::AAAA) => Some(RData::AAAA(address.into())),
+        _ => None,
+    }
+}
+
+/// Begins with another address each time: most clients take the first.
+fn rotate(reply: &mut Message) {
+    let count = reply.answers.len();
+    if count > 0 {
+        reply.answers.rotate_left(usize::from(reply.metadata.id) % count);
+    }
+}
+
+/// Leaves out the last answers until the rest fits.
+fn fit(mut reply: Message, longest: usize) -> Option<Vec<u8>> {
+    loop {
+        let bytes = reply.to_vec().ok()?;
+        if bytes.len() <= longest || reply.answers.is_empty() {
+            return Some(bytes);
+        }
+        reply.metadata.truncation = true;
+        let keep = reply.answers.len() / 2;
+        reply.answers.truncate(keep);
+    }
+}

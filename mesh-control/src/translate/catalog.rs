@@ -1,0 +1,270 @@
+//! Every service of the mesh by its host, whether Kubernetes or a ServiceEntry declared it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+
+use mesh_core::model::{Host, HostPattern, Protocol};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::scope::{CLUSTER_DOMAIN, is_exported, specificity};
+use crate::api::core::Service as KubernetesService;
+use crate::api::networking::{DestinationRule, Location, ServiceEntry, VirtualService};
+use crate::api::{Item, Key};
+use crate::world::{ServiceAddress, World, entry_protocol, service_protocol};
+
+/// Addresses for hosts that have none: 240.240.0.0/16, as Istio's.
+const RANGE: u32 = u32::from_be_bytes([240, 240, 0, 0]);
+const SIZE: u32 = 1 << 16;
+
+/// A service.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Its host; a pattern for ServiceEntries of wildcards.
+    pub host: HostPattern,
+    /// Its short name, as metrics call it.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its TCP ports.
+    pub ports: Vec<Port>,
+    /// The object that declares it.
+    pub key: Key,
+    /// Whether it stands outside the mesh.
+    pub external: bool,
+    /// Addresses that applications dial for it.
+    pub addresses: Vec<IpAddr>,
+    /// It has no address of its own: applications dial its pods.
+    pub headless: bool,
+    export_to: Vec<String>,
+}
+
+/// A port of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The number that clients dial.
+    pub number: u16,
+    /// Its name.
+    pub name: String,
+    /// What it carries.
+    pub protocol: Protocol,
+}
+
+impl Service {
+    /// A port by number.
+    pub fn port(&self, number: u16) -> Option<&Port> {
+        self.ports.iter().find(|port| port.number == number)
+    }
+
+    /// The host as clusters are named by, `*.example.com` for patterns.
+    pub fn host_text(&self) -> String {
+        self.host.to_string()
+    }
+
+    /// Whether clients of a namespace may see it.
+    pub fn is_visible_to(&self, namespace: &str, fallback: &[String]) -> bool {
+        is_exported(&self.export_to, fallback, &self.namespace, namespace)
+    }
+
+    /// Whether Kubernetes declared it.
+    pub fn is_kubernetes(&self) -> bool {
+        self.key.kind == crate::api::Kind::Service
+    }
+}
+
+/// All services by host, and the labels of clients that objects look at.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Those of one host, the oldest first.
+    exact: BTreeMap<Host, Vec<Service>>,
+    wildcards: Vec<Service>,
+    addresses: HashMap<IpAddr, Host>,
+    export_to: Vec<String>,
+    labels: BTreeSet<String>,
+}
+
+impl Catalog {
+    /// Collects the services of a world.
+    pub fn new(world: &World) -> Self {
+        let export_to = world.mesh_config().default_service_export_to.clone();
+        let mut catalog = Self { export_to, labels: client_labels(world), ..Self::default() };
+        for service in world.oldest_first::<KubernetesService>() {
+            catalog.add(kubernetes(world, &service));
+        }
+        let mut allotted = BTreeSet::new();
+        for entry in world.all::<ServiceEntry>() {
+            for service in entry_services(&entry, &mut allotted) {
+                catalog.add(service);
+            }
+        }
+        catalog
+    }
+
+    fn add(&mut self, service: Option<Service>) {
+        let Some(service) = service else { return };
+        match &service.host {
+            HostPattern::Exact(host) => {
+                for address in &service.addresses {
+                    self.addresses.entry(*address).or_insert_with(|| host.clone());
+                }
+                self.exact.entry(host.clone()).or_default().push(service);
+            }
+            _ => {
+                self.wildcards.push(service);
+                self.wildcards.sort_by_key(|service| std::cmp::Reverse(specificity(&service.host)));
+            }
+        }
+    }
+
+    /// The service of a fully qualified host that a namespace sees; exact before wildcards.
+    pub fn find(&self, host: &Host, namespace: &str) -> Option<&Service> {
+        self.candidates(host, namespace).into_iter().next()
+    }
+
+    /// The service of a host that has a port.
+    pub fn find_port(&self, host: &Host, port: u16, namespace: &str) -> Option<(&Service, &Port)> {
+        self.candidates(host, namespace).into_iter().find_map(|service| Some((service, service.port(port)?)))
+    }
+
+    /// As [`Catalog::find_port`], by the host as clusters are named by.
+    pub fn find_text(&self, host: &str, port: u16, namespace: &str) -> Option<(&Service, &Port)> {
+        match HostPattern::parse(host).ok()? {
+            HostPattern::Exact(host) => self.find_port(&host, port, namespace),
+            pattern => self.wildcards.iter().find_map(|service| {
+                (service.host == pattern && service.is_visible_to(namespace, &self.export_to))
+                    .then(|| Some((service, service.port(port)?)))?
+            }),
+        }
+    }
+
+    fn candidates(&self, host: &Host, namespace: &str) -> Vec<&Service> {
+        let wildcards = self.wildcards.iter().filter(|service| service.host.matches(host));
+        let all = self.exact.get(host).into_iter().flatten().chain(wildcards);
+        all.filter(|service| service.is_visible_to(namespace, &self.export_to)).collect()
+    }
+
+    /// All services that a namespace sees.
+    pub fn visible<'c>(&'c self, namespace: &'c str) -> impl Iterator<Item = &'c Service> {
+        self.exact
+            .values()
+            .flatten()
+            .chain(&self.wildcards)
+            .filter(move |service| service.is_visible_to(namespace, &self.export_to))
+    }
+
+    /// The host whose service has an address.
+    pub fn host_at(&self, address: IpAddr) -> Option<&Host> {
+        self.addresses.get(&address)
+    }
+
+    /// The fully qualified host that a name means to clients of a namespace, if a service has it: the name itself, or
+    /// with what a resolver would append (semantics.md 19).
+    pub fn canonical(&self, name: &Host, namespace: &str) -> Option<Host> {
+        expansions(name, namespace).into_iter().find(|host| self.find(host, namespace).is_some())
+    }
+
+    /// How many services there are.
+    pub fn len(&self) -> usize {
+        self.exact.values().map(Vec::len).sum::<usize>() + self.wildcards.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Names of labels by which objects tell clients apart; others need not tell views apart.
+    pub const fn client_labels(&self) -> &BTreeSet<String> {
+        &self.labels
+    }
+}
+
+/// What a name may stand for, in the order in which it is tried.
+pub fn expansions(name: &Host, namespace: &str) -> Vec<Host> {
+    let name = name.as_str();
+    let candidates = [
+        Some(name.to_owned()),
+        (!name.contains('.')).then(|| format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}")),
+        (name.matches('.').count() == 1).then(|| format!("{name}.svc.{CLUSTER_DOMAIN}")),
+        name.ends_with(".svc").then(|| format!("{name}.{CLUSTER_DOMAIN}")),
+    ];
+    candidates.into_iter().flatten().filter_map(|candidate| Host::parse(&candidate).ok()).collect()
+}
+
+fn kubernetes(world: &World, service: &Item<'_, KubernetesService>) -> Option<Service> {
+    let (name, namespace) = (service.name(), service.namespace());
+    let port = |port: &crate::api::core::ServicePort| {
+        Some(Port { number: port.port, name: port.name.clone(), protocol: service_protocol(port)? })
+    };
+    let address = world.address_of(service);
+    let annotation = service.object.meta.annotation("networking.istio.io/exportTo").unwrap_or_default();
+    let export_to = annotation.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    Some(Service {
+        host: HostPattern::Exact(Host::parse(&format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}")).ok()?),
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        ports: service.ports.iter().filter_map(port).collect(),
+        key: service.object.key.clone(),
+        external: address == ServiceAddress::External,
+        addresses: match address {
+            ServiceAddress::Virtual(address) => vec![address],
+            _ => Vec::new(),
+        },
+        headless: address == ServiceAddress::Headless,
+        export_to: export_to.map(str::to_owned).collect(),
+    })
+}
+
+fn entry_services<'e>(
+    entry: &'e Item<'_, ServiceEntry>,
+    allotted: &'e mut BTreeSet<u32>,
+) -> impl Iterator<Item = Option<Service>> + use<'e> {
+    let ports: Vec<_> = entry
+        .ports
+        .iter()
+        .map(|port| Port { number: port.number, name: port.name.clone(), protocol: entry_protocol(port) })
+        .collect();
+    let given: Vec<IpAddr> = entry.addresses.iter().filter_map(|address| address.parse().ok()).collect();
+    entry.hosts.iter().map(move |text| {
+        let host = HostPattern::parse(text).ok()?;
+        let addresses = match &host {
+            HostPattern::Exact(_) if given.is_empty() => vec![allot(allotted, entry.namespace(), text)],
+            _ => given.clone(),
+        };
+        Some(Service {
+            name: host.to_string(),
+            host,
+            namespace: entry.namespace().to_owned(),
+            ports: ports.clone(),
+            key: entry.object.key.clone(),
+            external: entry.location == Location::MeshExternal,
+            addresses,
+            headless: false,
+            export_to: entry.export_to.clone(),
+        })
+    })
+}
+
+/// The first free address from the one that namespace and host hash to.
+fn allot(allotted: &mut BTreeSet<u32>, namespace: &str, host: &str) -> IpAddr {
+    let hash = xxh3_64(format!("{namespace}/{host}").as_bytes());
+    let start = u32::try_from(hash % u64::from(SIZE)).unwrap_or_default();
+    let free =
+        (0..SIZE).map(|step| (start + step) % SIZE).find(|offset| *offset != 0 && allotted.insert(*offset));
+    IpAddr::V4(Ipv4Addr::from(RANGE + free.unwrap_or(start)))
+}
+
+/// The labels that `sourceLabels` and workload selectors name.
+fn client_labels(world: &World) -> BTreeSet<String> {
+    let mut labels = BTreeSet::new();
+    for service in world.all::<VirtualService>() {
+        let http = service.http.iter().flat_map(|route| &route.matches).flat_map(|m| m.source_labels.keys());
+        let tls = service.tls.iter().flat_map(|route| &route.matches).flat_map(|m| m.source_labels.keys());
+        let tcp = service.tcp.iter().flat_map(|route| &route.matches).flat_map(|m| m.source_labels.keys());
+        labels.extend(http.chain(tls).chain(tcp).cloned());
+    }
+    for selector in world.all::<DestinationRule>().filter_map(|rule| rule.spec.workload_selector.as_ref()) {
+        labels.extend(selector.match_labels.keys().cloned());
+        labels.extend(selector.match_expressions.iter().map(|requirement| requirement.key.clone()));
+    }
+    labels
+}

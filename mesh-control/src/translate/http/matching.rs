@@ -1,0 +1,84 @@
+//! Conditions on requests.
+
+use std::collections::BTreeMap;
+
+use mesh_core::model::{HeaderMatch, PathMatch, RouteMatch, StringMatch};
+
+use crate::api;
+use crate::api::networking::HttpMatchRequest;
+use crate::problem::Problem;
+
+/// A match. Port, gateways and sources have been looked at already.
+pub(super) fn translate(request: &HttpMatchRequest, field: &str, report: &mut Vec<Problem>) -> RouteMatch {
+    if !request.stat_prefix.is_empty() {
+        report.push(Problem::warning(format!("{field}.statPrefix"), "not supported; has no effect"));
+    }
+    let mut headers = named(&request.headers, str::to_ascii_lowercase);
+    let pseudo = take_pseudo(&mut headers);
+    RouteMatch {
+        name: Some(request.name.clone()).filter(|name| !name.is_empty()),
+        path: request.uri.as_ref().or(request.headers.get(":path")).and_then(path),
+        ignore_path_case: request.ignore_uri_case,
+        method: request.method.as_ref().map(string_match).or(pseudo.method),
+        scheme: request.scheme.as_ref().map(string_match).or(pseudo.scheme),
+        authority: request.authority.as_ref().map(string_match).or(pseudo.authority),
+        headers,
+        without_headers: named(&request.without_headers, str::to_ascii_lowercase),
+        query: named(&request.query_params, str::to_owned),
+        port: None,
+    }
+}
+
+/// What is written among the headers but is not a header.
+#[derive(Default)]
+struct Pseudo {
+    method: Option<StringMatch>,
+    scheme: Option<StringMatch>,
+    authority: Option<StringMatch>,
+}
+
+fn take_pseudo(headers: &mut Vec<HeaderMatch>) -> Pseudo {
+    let mut pseudo = Pseudo::default();
+    headers.retain(|header| {
+        let place = match header.name.as_str() {
+            ":method" => &mut pseudo.method,
+            ":scheme" => &mut pseudo.scheme,
+            ":authority" => &mut pseudo.authority,
+            ":path" => return false,
+            _ => return true,
+        };
+        *place = Some(header.value.clone());
+        false
+    });
+    pseudo
+}
+
+fn named(tests: &BTreeMap<String, api::StringMatch>, spell: impl Fn(&str) -> String) -> Vec<HeaderMatch> {
+    let test = |(name, value): (&String, &api::StringMatch)| HeaderMatch {
+        name: spell(name),
+        value: string_match(value),
+    };
+    tests.iter().map(test).collect()
+}
+
+/// A test on a string. The expression `*` means "there at all" (semantics.md 3).
+pub fn string_match(test: &api::StringMatch) -> StringMatch {
+    match test {
+        api::StringMatch::Exact(text) => StringMatch::Exact(text.clone()),
+        api::StringMatch::Prefix(text) => StringMatch::Prefix(text.clone()),
+        api::StringMatch::Regex(text) if text == "*" => StringMatch::Present,
+        api::StringMatch::Regex(text) => StringMatch::Regex(text.clone()),
+        api::StringMatch::Present => StringMatch::Present,
+    }
+}
+
+fn path(test: &api::StringMatch) -> Option<PathMatch> {
+    match test {
+        api::StringMatch::Exact(text) => Some(PathMatch::Exact(text.clone())),
+        api::StringMatch::Prefix(text) if text.is_empty() => None,
+        api::StringMatch::Prefix(text) => Some(PathMatch::Prefix(text.clone())),
+        api::StringMatch::Regex(text) if text == "*" => None,
+        api::StringMatch::Regex(text) => Some(PathMatch::Regex(text.clone())),
+        api::StringMatch::Present => None,
+    }
+}

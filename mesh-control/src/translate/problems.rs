@@ -1,0 +1,146 @@
+//! What in the world cannot be translated or has no effect, object by object.
+
+use std::collections::BTreeSet;
+
+use super::catalog::Catalog;
+use super::http::{self, Binding, MESH};
+use super::scope::{Client, Scope, pattern};
+use super::{authorization, cluster, destination, gateway, ingress, workload};
+use crate::api::core::Pod;
+use crate::api::ingress::Ingress;
+use crate::api::meta::StringMap;
+use crate::api::networking::{DestinationRule, Gateway, Sidecar, VirtualService};
+use crate::api::security::{AuthorizationPolicy, RequestAuthentication};
+use crate::api::telemetry::Telemetry;
+use crate::api::{Item, Object};
+use crate::problem::Problem;
+use crate::world::World;
+
+/// All problems: of the sources, and of the translation of every object.
+pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = world.problems().cloned().collect();
+    for service in world.all::<VirtualService>() {
+        blame(service.object, &mut problems, |report| virtual_service(world, catalog, &service, report));
+    }
+    for rule in world.all::<DestinationRule>() {
+        blame(rule.object, &mut problems, |report| cluster::unsupported(rule.spec, report));
+    }
+    for policy in world.all::<AuthorizationPolicy>() {
+        blame(policy.object, &mut problems, |report| drop(authorization::translate(&policy, report)));
+    }
+    gateways(world, catalog, &mut problems);
+    without_effect(world, &mut problems);
+    problems.sort();
+    problems.dedup();
+    problems
+}
+
+fn blame(object: &Object, problems: &mut Vec<Problem>, check: impl FnOnce(&mut Vec<Problem>)) {
+    let mut report = Vec::new();
+    check(&mut report);
+    problems.extend(report.into_iter().map(|problem| object.blame(problem)));
+}
+
+fn virtual_service(
+    world: &World,
+    catalog: &Catalog,
+    service: &Item<'_, VirtualService>,
+    report: &mut Vec<Problem>,
+) {
+    let labels = StringMap::new();
+    let scope = Scope { world, catalog, client: Client { namespace: service.namespace(), labels: &labels } };
+    for (at, host) in service.spec.hosts.iter().enumerate() {
+        if pattern(host, service.namespace()).is_none() {
+            report.push(Problem::error(format!("spec.hosts[{at}]"), format!("{host:?} is not a host")));
+        }
+    }
+    let bindings =
+        if service.spec.gateways.is_empty() { vec![MESH.to_owned()] } else { service.spec.gateways.clone() };
+    for (at, name) in bindings.iter().enumerate() {
+        let gateway = http::gateway_name(name, service.namespace());
+        let known = gateway.split_once('/').is_none_or(|(ns, name)| world.get::<Gateway>(ns, name).is_some());
+        if !known {
+            let message = format!("Gateway {gateway} does not exist");
+            report.push(Problem::warning(format!("spec.gateways[{at}]"), message));
+        }
+        http::rules(&scope, service, Binding { gateway: &gateway, port: 80 }, report);
+    }
+    subsets(&scope, service, report);
+}
+
+/// D6: a route that names a subset nobody defines answers 503.
+fn subsets(scope: &Scope<'_>, service: &Item<'_, VirtualService>, report: &mut Vec<Problem>) {
+    let http = service.spec.http.iter().enumerate().flat_map(|(at, route)| {
+        let to = route.route.iter().enumerate();
+        to.map(move |(index, to)| (format!("spec.http[{at}].route[{index}].destination"), &to.destination))
+    });
+    for (field, to) in http {
+        let Some(found) = destination::service(scope, &to.host, service.namespace()) else {
+            let message = format!("no service has the host {:?}; requests are answered with 503", to.host);
+            report.push(Problem::warning(format!("{field}.host"), message));
+            continue;
+        };
+        let rules = super::destination_rule::for_service(scope, found);
+        if !to.subset.is_empty() && rules.subset(&to.subset).is_none() {
+            let message =
+                format!("no DestinationRule defines subset {:?}; requests are answered with 503", to.subset);
+            report.push(Problem::error(format!("{field}.subset"), message));
+        }
+    }
+}
+
+/// Gateways are told about through the pods that they select.
+fn gateways(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>) {
+    let mut seen = BTreeSet::new();
+    for pod in world.all::<Pod>().filter(workload::is_gateway) {
+        let labels = &pod.object.meta.labels;
+        if !seen.insert((&pod.object.key.namespace, labels)) {
+            continue;
+        }
+        let scope = Scope { world, catalog, client: Client { namespace: pod.namespace(), labels } };
+        let is_ingress = pod.object.meta.label("istio") != Some("egressgateway");
+        gateway::build(&scope, &pod, is_ingress, problems);
+    }
+    for ingress in world.all::<Ingress>().filter(|ingress| !ingress::is_ours(world, ingress)) {
+        problems.push(
+            ingress.object.blame(Problem::info("spec.ingressClassName", "another controller's; skipped")),
+        );
+    }
+}
+
+/// Whole kinds, or parts of them, that are read and not carried out yet.
+fn without_effect(world: &World, problems: &mut Vec<Problem>) {
+    for item in world.all::<RequestAuthentication>() {
+        let message = "not supported yet: tokens are not checked, and policies that ask for them never allow";
+        problems.push(item.object.blame(Problem::error("", message)));
+    }
+    for item in world.all::<Sidecar>() {
+        let mut tell = |set: bool, field: &str| {
+            if set {
+                let message = "not supported yet; has no effect";
+                problems.push(item.object.blame(Problem::warning(field, message)));
+            }
+        };
+        tell(!item.spec.ingress.is_empty(), "spec.ingress");
+        tell(!item.spec.egress.is_empty(), "spec.egress");
+        tell(item.spec.inbound_connection_pool.is_some(), "spec.inboundConnectionPool");
+    }
+    for item in world.all::<Telemetry>() {
+        let mut tell = |set: bool, field: String| {
+            if set {
+                problems.push(item.object.blame(Problem::warning(field, "not supported yet; has no effect")));
+            }
+        };
+        tell(!item.spec.metrics.is_empty(), "spec.metrics".to_owned());
+        for (at, logging) in item.spec.access_logging.iter().enumerate() {
+            tell(logging.filter.is_some(), format!("spec.accessLogging[{at}].filter"));
+            tell(logging.matches.is_some(), format!("spec.accessLogging[{at}].match"));
+            tell(at > 0, format!("spec.accessLogging[{at}]"));
+        }
+        for (at, tracing) in item.spec.tracing.iter().enumerate() {
+            tell(!tracing.custom_tags.is_empty(), format!("spec.tracing[{at}].customTags"));
+            tell(tracing.matches.is_some(), format!("spec.tracing[{at}].match"));
+            tell(at > 0, format!("spec.tracing[{at}]"));
+        }
+    }
+}

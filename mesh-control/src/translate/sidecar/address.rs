@@ -1,0 +1,113 @@
+//! What stands behind an address: a service's virtual address, or a single pod.
+
+use std::net::{IpAddr, SocketAddr};
+
+use mesh_core::model::{
+    Address, Cluster, ClusterTls, ConnectionPool, Destination, Endpoints, Host, HostPattern, LoadBalancer,
+    Protocol, TcpRoute,
+};
+
+use super::select;
+use crate::api::Item;
+use crate::api::core::Pod;
+use crate::translate::catalog::{Port, Service};
+use crate::translate::http::{Binding, MESH};
+use crate::translate::scope::Scope;
+use crate::translate::{cluster, endpoints, tcp, workload};
+use crate::world::service_protocol;
+
+/// What stands behind an address; `None` when nobody declares it.
+pub fn address(scope: &Scope<'_>, address: SocketAddr) -> Option<Address> {
+    let destination = match virtual_service(scope, address) {
+        Some((service, port)) => of_service(scope, service, port, address.ip())?,
+        None => of_pod(scope, address)?,
+    };
+    Some(Address { address, destination })
+}
+
+fn virtual_service<'a>(scope: &Scope<'a>, address: SocketAddr) -> Option<(&'a Service, &'a Port)> {
+    let host = scope.catalog.host_at(address.ip())?;
+    scope.catalog.find_port(host, address.port(), scope.client.namespace)
+}
+
+fn of_service(scope: &Scope<'_>, service: &Service, port: &Port, ip: IpAddr) -> Option<Destination> {
+    let HostPattern::Exact(host) = &service.host else { return None };
+    Some(Destination {
+        service: host.clone(),
+        protocol: port.protocol,
+        cluster: cluster::name(port.number, "", host.as_str()),
+        tcp_routes: connection_routes(scope, host, port.number, ip),
+    })
+}
+
+fn connection_routes(scope: &Scope<'_>, host: &Host, port: u16, ip: IpAddr) -> Vec<TcpRoute> {
+    let Some((_, item)) = select(scope, host) else { return Vec::new() };
+    let binding = Binding { gateway: MESH, port };
+    let mut routes = tcp::tls_routes(scope, &item, binding);
+    routes.extend(tcp::tcp_routes(scope, &item, binding, &[ip]));
+    routes
+}
+
+/// A pod dialled by its own address: one workload, under the name of the service it belongs to.
+fn of_pod(scope: &Scope<'_>, address: SocketAddr) -> Option<Destination> {
+    let pod = endpoints::pod_at(scope, address.ip())?;
+    let port = declared(scope, &pod, address.port())?;
+    Some(Destination {
+        service: port.host,
+        protocol: port.protocol,
+        cluster: cluster::name(address.port(), "", &address.ip().to_string()),
+        tcp_routes: Vec::new(),
+    })
+}
+
+/// What a service says of a pod's port.
+struct Declared {
+    host: Host,
+    name: String,
+    protocol: Protocol,
+}
+
+fn declared(scope: &Scope<'_>, pod: &Item<'_, Pod>, number: u16) -> Option<Declared> {
+    let mut services: Vec<_> = scope.world.services_of(pod).collect();
+    services.sort_by(|left, right| left.name().cmp(right.name()));
+    services.iter().find_map(|service| {
+        let port = service.spec.ports.iter().find(|port| {
+            let endpoints = scope.world.endpoints_of(service, port);
+            endpoints.iter().any(|it| it.pod.object.key == pod.object.key && it.port == number)
+        })?;
+        Some(Declared {
+            host: Host::parse(&format!("{}.{}.svc.cluster.local", service.name(), service.namespace()))
+                .ok()?,
+            name: service.name().to_owned(),
+            protocol: service_protocol(port)?,
+        })
+    })
+}
+
+/// The cluster of a single pod's port, `outbound|PORT||ADDRESS`.
+pub fn pod_cluster(scope: &Scope<'_>, name: &str) -> Option<(Cluster, Endpoints)> {
+    let (port, subset, ip) = cluster::parts(name)?;
+    let pod = endpoints::pod_at(scope, ip.parse().ok()?).filter(|_| subset.is_empty())?;
+    let declared = declared(scope, &pod, port)?;
+    let mut endpoint = workload::endpoint(pod)?;
+    endpoint.port = port;
+    let auto = scope.world.mesh_config().enable_auto_mtls;
+    let cluster = Cluster {
+        name: name.to_owned(),
+        service: declared.host,
+        service_name: declared.name,
+        service_namespace: pod.namespace().to_owned(),
+        port,
+        subset: None,
+        protocol: declared.protocol,
+        external: false,
+        load_balancer: LoadBalancer::default(),
+        pool: ConnectionPool::default(),
+        outlier: None,
+        tls: if auto { ClusterTls::Auto } else { ClusterTls::Disabled },
+        origin: None,
+    };
+    let endpoints =
+        Endpoints { cluster: name.to_owned(), endpoints: vec![endpoints::of_pod(scope, &endpoint)] };
+    Some((cluster, endpoints))
+}

@@ -1,0 +1,118 @@
+//! From a root to all resources that it needs.
+
+use std::collections::BTreeSet;
+
+use mesh_core::model::{Action, Cluster, Own, Resource, Role, Root, Routes, Rule, Secret, TcpRoute};
+
+use crate::api::Item;
+use crate::api::core::Pod;
+use crate::translate::{Scope, cluster, own, sidecar};
+
+/// The closure of a root, in no order and with nothing twice.
+pub(super) fn of(
+    scope: &Scope<'_>,
+    pod: Option<&Item<'_, Pod>>,
+    role: Role,
+    root: &Root,
+) -> Option<Vec<Resource>> {
+    let mut closure =
+        Collector { scope, clusters: BTreeSet::new(), secrets: BTreeSet::new(), resources: Vec::new() };
+    match root {
+        Root::Own => {
+            let (own, tables) = own::own(scope, pod?, role)?;
+            closure.own(own);
+            tables.into_iter().for_each(|table| closure.routes(table));
+        }
+        Root::Address(address) => {
+            let address = sidecar::address(scope, *address)?;
+            closure.cluster(&address.destination.cluster);
+            closure.connection_routes(&address.destination.tcp_routes);
+            closure.resources.push(Resource::Address(address));
+        }
+        Root::Host { host, port } => {
+            sidecar::routes(scope, host, *port)?.into_iter().for_each(|table| closure.routes(table));
+        }
+        Root::Name(name) => closure.resources.push(Resource::Name(sidecar::name(scope, name)?)),
+    }
+    Some(closure.resources)
+}
+
+struct Collector<'a, 'w> {
+    scope: &'a Scope<'w>,
+    clusters: BTreeSet<String>,
+    secrets: BTreeSet<String>,
+    resources: Vec<Resource>,
+}
+
+impl Collector<'_, '_> {
+    fn own(&mut self, own: Own) {
+        for listener in &own.listeners {
+            self.connection_routes(&listener.tcp_routes);
+            for server in &listener.servers {
+                self.connection_routes(&server.tcp_routes);
+                if let Some(secret) = &server.tls.secret {
+                    self.secret(secret);
+                }
+            }
+        }
+        self.resources.push(Resource::Own(Box::new(own)));
+    }
+
+    fn routes(&mut self, table: Routes) {
+        for rule in table.virtual_hosts.iter().flat_map(|host| &host.rules) {
+            self.rule(rule);
+        }
+        self.resources.push(Resource::Routes(table));
+    }
+
+    fn rule(&mut self, rule: &Rule) {
+        if let Action::Forward(backends) = &rule.action {
+            backends.iter().for_each(|backend| self.cluster(&backend.cluster));
+        }
+        rule.mirrors.iter().for_each(|mirror| self.cluster(&mirror.cluster));
+    }
+
+    fn connection_routes(&mut self, routes: &[TcpRoute]) {
+        for (cluster, _) in routes.iter().flat_map(|route| &route.backends) {
+            self.cluster(cluster);
+        }
+    }
+
+    /// A cluster that nobody defines is left out, and proxies answer 503 for it.
+    fn cluster(&mut self, name: &str) {
+        if !self.clusters.insert(name.to_owned()) {
+            return;
+        }
+        let Some((cluster, endpoints)) = cluster::by_name(self.scope, name) else { return };
+        self.cluster_secrets(&cluster);
+        self.resources.push(Resource::Cluster(Box::new(cluster)));
+        self.resources.push(Resource::Endpoints(endpoints));
+    }
+
+    fn cluster_secrets(&mut self, cluster: &Cluster) {
+        cluster::secrets(cluster).for_each(|name| self.secret(name));
+    }
+
+    /// A certificate with its key, or trust anchors alone; Istio's second secret, `NAME-cacert`, may hold the latter.
+    fn secret(&mut self, full: &str) {
+        if !self.secrets.insert(full.to_owned()) {
+            return;
+        }
+        let Some((namespace, name)) = full.split_once('/') else { return };
+        let world = self.scope.world;
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap_or_default();
+        let pair = world.tls_secret(namespace, name).ok();
+        let anchors = pair.as_ref().and_then(|pair| pair.roots.clone());
+        let anchors = anchors
+            .or_else(|| world.ca_secret(namespace, &format!("{name}-cacert")).ok())
+            .or_else(|| world.ca_secret(namespace, name).ok());
+        if pair.is_none() && anchors.is_none() {
+            return;
+        }
+        let (certificates, private_key) =
+            pair.map(|pair| (text(pair.certificates), text(pair.key))).unwrap_or_default();
+        let trust_anchors = anchors.map(text).unwrap_or_default();
+        let secret = Secret { name: full.to_owned(), certificates, private_key, trust_anchors };
+        self.resources.push(Resource::Secret(secret));
+    }
+}
