@@ -1,6 +1,6 @@
 //! What one proxy is: its identity, inbound ports, policies, and, for gateways, its listeners.
 
-use mesh_core::model::{Host, InboundPort, MtlsMode, Own, Role, Routes};
+use mesh_core::model::{Host, InboundPort, MtlsMode, Own, Protocol, Role, Routes};
 
 use super::gateway;
 use super::peer::{self, Modes};
@@ -32,8 +32,7 @@ pub fn own(scope: &Scope<'_>, pod: &Item<'_, Pod>, role: Role) -> Option<(Own, V
     Some((own, gateway.tables))
 }
 
-/// The ports of a pod that services declare, one entry each; of two services the first by name counts. A port that only
-/// PeerAuthentication names is not declared and follows the workload's mode.
+/// The ports of a pod that services declare, one entry each; of two services the first by name counts.
 fn inbound(scope: &Scope<'_>, pod: &Item<'_, Pod>, modes: &Modes) -> Vec<InboundPort> {
     let mut services: Vec<_> = scope.world.services_of(pod).collect();
     services.sort_by(|left, right| left.name().cmp(right.name()));
@@ -58,6 +57,24 @@ fn inbound(scope: &Scope<'_>, pod: &Item<'_, Pod>, modes: &Modes) -> Vec<Inbound
             }
         }
     }
+    ports.extend(undeclared(pod, modes, &ports));
     ports.sort_by_key(|port| port.port);
     ports
+}
+
+/// Ports that no service declares but a PeerAuthentication names: their mode must hold all the same.
+fn undeclared(pod: &Item<'_, Pod>, modes: &Modes, declared: &[InboundPort]) -> Vec<InboundPort> {
+    let facts = workload::facts(pod);
+    let Ok(host) = Host::parse(&format!("{}.{}", facts.workload, facts.namespace)) else { return Vec::new() };
+    let fresh = modes.named().iter().filter(|(port, _)| declared.iter().all(|known| known.port != *port));
+    fresh
+        .map(|&(port, mtls)| InboundPort {
+            port,
+            protocol: Protocol::Detect,
+            mtls,
+            service: host.clone(),
+            service_name: facts.workload.clone(),
+            service_namespace: facts.namespace.clone(),
+        })
+        .collect()
 }

@@ -17,6 +17,11 @@ pub struct Modes {
 }
 
 impl Modes {
+    /// The ports that a policy names, with their modes.
+    pub fn named(&self) -> &[(u16, MtlsMode)] {
+        &self.ports
+    }
+
     /// The mode of a port of the workload.
     pub fn of(&self, port: u16) -> MtlsMode {
         self.ports.iter().find(|(number, _)| *number == port).map_or(self.default, |(_, mode)| *mode)

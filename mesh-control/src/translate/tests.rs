@@ -1,6 +1,8 @@
 //! Whole manifests in, model out.
 
 mod bookinfo;
+mod manifests;
+mod rules;
 
 use std::path::Path;
 
