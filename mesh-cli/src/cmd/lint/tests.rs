@@ -27,9 +27,9 @@ fn a_subset_that_nobody_defines_is_an_error_with_file_and_line() {
     assert_eq!(report.errors, 3, "{:?}", report.problems);
     let first = report.problems.iter().find(|problem| problem.severity == Severity::Error).unwrap();
     assert_eq!(first.field, "spec.http[0].route[0].destination.subset");
-    assert_eq!(first.line, Some(17));
+    assert_eq!(first.line, Some(16));
     let text = line(first);
-    assert!(text.contains("05-virtualservice-header-and-weights.yaml:17: VirtualService default/reviews:"));
+    assert!(text.contains("05-virtualservice-header-and-weights.yaml:16: VirtualService default/reviews:"));
     assert!(text.contains("\"v2\""), "{text}");
 }
 
