@@ -215,15 +215,15 @@ pub(crate) struct Lint {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "With -f nothing needs to run: Deployments and StatefulSets get pods with made-up addresses. \
-                  Where weights decide, the answer shows one draw and all weights."
+    after_help = "Without -f it asks the running mesh for its objects. With -f nothing needs to run: Deployments and \
+                  StatefulSets get pods with made-up addresses. Where weights decide, one draw and all weights are shown."
 )]
 pub(crate) struct Explain {
     /// The caller's pod or workload; through the ingress gateway when absent.
     #[arg(long, value_name = "NAMESPACE/WORKLOAD")]
     pub(crate) from: Option<String>,
-    /// Manifest, or folder of manifests; `-` is standard input.
-    #[arg(long = "file", short, num_args = 1.., value_name = "FILE_OR_DIR")]
+    /// Manifest, or folder of manifests; `-` is standard input. May be repeated.
+    #[arg(long = "file", short, value_name = "FILE_OR_DIR")]
     pub(crate) files: Vec<PathBuf>,
     /// A header of the request; `host: NAME` replaces the URL's host.
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
@@ -234,6 +234,9 @@ pub(crate) struct Explain {
     pub(crate) method: String,
     /// The request's URL, as the caller writes it.
     pub(crate) url: String,
+    /// More manifests, so that `METHOD URL -f A B` means what it does for other commands.
+    #[arg(hide = true, requires = "files")]
+    pub(crate) more: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -43,7 +43,7 @@ impl Report {
     fn of(change: Change) -> Self {
         let mut world = World::default();
         world.apply(change);
-        let mut problems: Vec<Problem> = View::new(world, 1).problems().cloned().collect();
+        let mut problems: Vec<Problem> = View::new(world, 1).problems().to_vec();
         problems.sort_by(|a, b| (&a.file, a.line, a.severity).cmp(&(&b.file, b.line, b.severity)));
         problems.dedup();
         let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();

@@ -1,6 +1,9 @@
 //! Objects from files, for commands that need no running mesh.
 //!
-//! What `mesh up` adds to every mesh, the gateways and their Services, is added here too: routes may name them.
+//! What `mesh up` adds to every mesh, the gateways and their Services, is added here too, as routes may name them, and the
+//! pods that its controllers would make.
+
+mod pods;
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +14,7 @@ use super::Failure;
 /// What `mesh up` starts besides the user's objects.
 const SYSTEM: &str = include_str!("../local/system.yaml");
 
-/// All objects of the files, with the system's; problems are the user's only.
+/// All objects of the files, with the system's and all pods; problems are the user's only.
 pub(super) fn read(paths: &[PathBuf]) -> anyhow::Result<Change> {
     let paths: Vec<PathBuf> = paths.iter().map(|path| readable(path)).collect::<Result<_, _>>()?;
     let mut change = Change::from(files::load(&paths));
@@ -22,6 +25,7 @@ pub(super) fn read(paths: &[PathBuf]) -> anyhow::Result<Change> {
     });
     let absent: Vec<_> = absent.collect();
     change.upserted.extend(absent);
+    pods::add(&mut change);
     Ok(change)
 }
 

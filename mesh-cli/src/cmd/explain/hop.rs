@@ -4,8 +4,6 @@ use std::time::Instant;
 
 use mesh_control::api::Item;
 use mesh_control::api::core::Pod;
-use mesh_control::api::meta::StringMap;
-use mesh_control::translate::rules::Place;
 use mesh_control::view::{Proxy, View};
 use mesh_core::decide::{
     ConnectionDecision, Decide, Decision, Entry, Note, NoteKind, Peer, Question, Reply, Request, Trail,
@@ -15,6 +13,7 @@ use mesh_core::dice::Dice;
 use mesh_core::message::RequestHead;
 use mesh_core::model::{Host, Own, Resource, Role, Root};
 use mesh_core::snapshot::{Config, Snapshot, compile};
+use mesh_core::wire;
 
 /// A request needs an address, a host and its own; more questions than these would not end.
 const MAX_QUESTIONS: usize = 8;
@@ -27,8 +26,7 @@ pub(super) struct Hop<'v> {
     /// `namespace/pod`.
     pub(super) pod: String,
     pub(super) own: Own,
-    namespace: &'v str,
-    labels: &'v StringMap,
+    proxy: Proxy,
     config: Config,
     pub(super) snapshot: Snapshot,
     pub(super) dice: Dice,
@@ -37,37 +35,26 @@ pub(super) struct Hop<'v> {
 impl<'v> Hop<'v> {
     /// The proxy of a pod; `None` when the control plane would have nothing for it.
     pub(super) fn new(view: &'v View, pod: Item<'v, Pod>, role: Role) -> Option<Self> {
-        let namespace = &*pod.object.key.namespace;
         let account = pod.spec.spec.service_account_name.as_deref().unwrap_or("default");
         let proxy = Proxy {
             role,
-            namespace: namespace.to_owned(),
+            namespace: pod.namespace().to_owned(),
             pod: pod.name().to_owned(),
             service_account: account.to_owned(),
         };
-        let resources = view.own(&proxy)?;
+        let resources = closure(view, &proxy, &Root::Own)?;
         let own = resources.iter().find_map(|resource| match resource {
             Resource::Own(own) => Some(Own::clone(own)),
             _ => None,
         })?;
         let config: Config = resources.into_iter().collect();
         let snapshot = compile(None, &config).0;
-        Some(Self {
-            view,
-            pod: name(&pod),
-            own,
-            namespace,
-            labels: &pod.object.meta.labels,
-            config,
-            snapshot,
-            dice: Dice::seeded(SEED),
-        })
+        Some(Self { view, pod: name(&pod), own, proxy, config, snapshot, dice: Dice::seeded(SEED) })
     }
 
     /// What the control plane answers to a root.
     pub(super) fn ask(&self, root: &Root) -> Option<Vec<Resource>> {
-        let place = Place { gateway: None, port: 0, namespace: self.namespace, labels: self.labels };
-        self.view.resources(place, root)
+        closure(self.view, &self.proxy, root)
     }
 
     /// Takes in a root, or that there is nothing.
@@ -132,6 +119,12 @@ impl<'v> Hop<'v> {
         }
         (Vec::new(), ConnectionDecision::Need(last))
     }
+}
+
+/// What travels to the proxy, as it reads it.
+fn closure(view: &View, proxy: &Proxy, root: &Root) -> Option<Vec<Resource>> {
+    let encoded = view.closure(proxy, root)?;
+    Some(encoded.iter().filter_map(|encoded| wire::decode(&encoded.body).ok()).collect())
 }
 
 /// `namespace/pod`.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use mesh_control::api::Item;
 use mesh_control::api::core::Pod;
-use mesh_control::translate::own;
+use mesh_control::translate::workload;
 use mesh_control::view::View;
 use mesh_control::world::{World, target_port};
 use mesh_core::canonical;
@@ -37,7 +37,7 @@ pub(super) fn explain(view: &View, from: Option<&str>, call: Call) -> anyhow::Re
     let mut journey = Journey { view, call, steps: Vec::new() };
     let outcome = match gateway_role(&caller) {
         Some(role) => journey.through_gateway(caller, role),
-        None if own::is_meshed(&caller) => journey.through_sidecar(caller),
+        None if workload::is_meshed(&caller) => journey.through_sidecar(caller),
         None => journey.directly(caller),
     };
     let from = from.map_or_else(|| "outside the mesh".to_owned(), |_| name(&caller));
@@ -50,7 +50,7 @@ pub(super) fn explain(view: &View, from: Option<&str>, call: Call) -> anyhow::Re
 fn find<'w>(world: &'w World, workload: &str) -> anyhow::Result<Item<'w, Pod>> {
     let (namespace, wanted) = workload.split_once('/').unwrap_or(("default", workload));
     let rank = |pod: &Item<'_, Pod>| {
-        let facts = own::workload(pod);
+        let facts = workload::facts(pod);
         let account = pod.spec.spec.service_account_name.as_deref().unwrap_or("default");
         [pod.name(), &facts.workload, &facts.app, account].iter().position(|name| *name == wanted)
     };
@@ -98,7 +98,7 @@ impl Sender {
 
     fn application(pod: &Item<'_, Pod>) -> Self {
         let address = SocketAddr::new(pod.status.pod_ip.unwrap_or(OUTSIDE_CLIENT), CLIENT_PORT);
-        Self { address, identity: None, workload: own::workload(pod) }
+        Self { address, identity: None, workload: workload::facts(pod) }
     }
 }
 
@@ -222,17 +222,16 @@ impl<'v> Journey<'v> {
         }
     }
 
-    /// The listener that the URL's port leads to: itself, or through the gateway's Service, which `mesh up` also has
-    /// on the host (8080 for 80).
+    /// The listener that the URL's port leads to: itself, or by way of the gateway's Service (80 for 8080).
     fn listener_port(&self, hop: &Hop<'_>, pod: &Item<'_, Pod>) -> u16 {
         let asked = self.call.port;
-        if hop.own.listeners.iter().any(|listener| listener.port == asked) {
-            return asked;
-        }
+        let listens = |port: u16| hop.own.listeners.iter().any(|listener| listener.port == port);
         let services: Vec<_> = self.view.world().services_of(pod).collect();
         let ports = services.iter().flat_map(|service| &service.spec.ports);
-        let leads = |port: &&mesh_control::api::core::ServicePort| target_port(port, pod.spec) == Some(asked);
-        ports.into_iter().find(leads).map_or(asked, |port| port.port)
+        let pairs = ports.filter_map(|port| Some((port.port, target_port(port, pod.spec)?)));
+        let mut leads = pairs.flat_map(|(port, target)| [(port, target), (target, port)]);
+        let found = leads.find(|&(from, to)| from == asked && listens(to)).map(|(_, to)| to);
+        found.filter(|_| !listens(asked)).unwrap_or(asked)
     }
 
     /// What the caller's resolver makes of the URL's host.

@@ -109,7 +109,9 @@ impl Step {
             NoteKind::Fault => Topic::Fault,
             NoteKind::Answer => Topic::Answer,
         };
-        Self::new(pod, topic, &*note.text).by(note.origin.as_ref(), world)
+        // Most routes have no name.
+        let text = note.text.replacen("route \"\"", "the route", 1);
+        Self::new(pod, topic, text).by(note.origin.as_ref(), world)
     }
 
     /// Names the object that made it so, and where it was written.
@@ -139,7 +141,12 @@ impl Report {
     /// Prints the steps for people.
     pub(super) fn show(&self, output: &Output) {
         output.heading(&self.request);
+        let mut pod = "";
         for (number, step) in (1..).zip(&self.steps) {
+            if pod != step.pod {
+                pod = &step.pod;
+                output.line(format!("at {pod}").dimmed());
+            }
             let topic = format!("{:<10}", step.topic.word());
             output.line(format!("{number:>3}. {} {}", topic.bold(), step.text));
             if let Some(origin) = &step.origin {

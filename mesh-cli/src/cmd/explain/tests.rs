@@ -1,7 +1,5 @@
 use std::path::{Path, PathBuf};
 
-use mesh_control::source::files;
-
 use super::report::{Fate, Report, Topic};
 use super::*;
 
@@ -11,10 +9,11 @@ const JASON: &str = "e2e/fixtures/manifests/05-virtualservice-header-and-weights
 /// Explains on files of the checkout, with objects that are applied after them.
 fn explain(paths: &[&str], more: &str, from: Option<&str>, call: (&str, &str, &[&str])) -> Report {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let paths: Vec<PathBuf> = paths.iter().map(|path| root.join(path)).collect();
-    let mut change = offline::read(&paths).unwrap();
-    change.upserted.extend(files::load_text(Path::new("more.yaml"), more).objects);
-    pods::add(&mut change);
+    let mut paths: Vec<PathBuf> = paths.iter().map(|path| root.join(path)).collect();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("more.yaml"), more).unwrap();
+    paths.push(folder.path().to_owned());
+    let change = offline::read(&paths).unwrap();
     let (method, url, headers) = call;
     let headers: Vec<String> = headers.iter().map(|&header| header.to_owned()).collect();
     journey::explain(&view(change), from, Call::parse(method, url, &headers).unwrap()).unwrap()
@@ -124,10 +123,16 @@ fn a_subset_without_a_definition_answers_503_and_an_undeclared_host_passes_throu
 #[test]
 fn an_unknown_caller_is_a_finding_that_names_those_there_are() {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let mut change = offline::read(&[root.join(BOOKINFO)]).unwrap();
-    pods::add(&mut change);
+    let change = offline::read(&[root.join(BOOKINFO)]).unwrap();
     let call = Call::parse("GET", "http://reviews:9080/", &[]).unwrap();
     let error = journey::explain(&view(change), Some("shop/cart"), call).unwrap_err();
     assert!(error.to_string().contains("default/ratings-v1-0"), "{error}");
     assert_eq!(crate::cmd::exit_code(&error), 1);
+}
+
+#[test]
+fn objects_of_the_running_mesh_name_no_file() {
+    let change = of_mesh("{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"a\"}}");
+    assert_eq!(change.upserted.len(), 1);
+    assert!(change.upserted[0].origin.file.is_none());
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mesh_control::api::core::Pod;
-use mesh_control::translate::own;
+use mesh_control::translate::workload;
 use mesh_core::decide::{ConnectionDecision, Decision, Entry, Peer, Plan, Target, TlsFacts};
 use mesh_core::message::RequestHead;
-use mesh_core::model::{ClusterTls, Endpoint, EndpointAddress, Host, MtlsMode, Role, Transport};
+use mesh_core::model::{
+    ClusterTls, Endpoint, EndpointAddress, Host, LoadBalancer, MtlsMode, Role, Transport,
+};
 use mesh_core::snapshot::rule::CompiledAction;
 use mesh_core::snapshot::{Cluster, CompiledRule, Pick};
 
@@ -117,7 +119,7 @@ impl Journey<'_> {
             }
         };
         let outlier = if model.outlier.is_some() { ", failing endpoints are left out" } else { "" };
-        let text = format!("{}: {:?}, {tls}{outlier}", model.name, model.load_balancer);
+        let text = format!("{}: {}, {tls}{outlier}", model.name, balancer(&model.load_balancer));
         Step::new(pod, Topic::Cluster, text).by(model.origin.as_ref(), self.view.world())
     }
 
@@ -143,7 +145,7 @@ impl Journey<'_> {
             self.steps.push(Step::new(&name, Topic::Inbound, text));
             return served;
         }
-        if !own::is_meshed(&pod) {
+        if !workload::is_meshed(&pod) {
             let text = "has no sidecar: takes the call as it comes, no policy applies";
             self.steps.push(Step::new(&name, Topic::Inbound, text));
             return served;
@@ -271,6 +273,16 @@ fn passed_through(target: &Target) -> Outcome {
         Target::Cluster(cluster) => format!("goes to {}", cluster.model.name),
     };
     Outcome::new(Fate::PassedThrough, text)
+}
+
+const fn balancer(balancer: &LoadBalancer) -> &'static str {
+    match balancer {
+        LoadBalancer::LeastRequest => "least requests",
+        LoadBalancer::RoundRobin => "in turn",
+        LoadBalancer::Random => "at random",
+        LoadBalancer::ConsistentHash(_) => "by hash",
+        LoadBalancer::OriginalDestination => "the address dialled",
+    }
 }
 
 const fn mode_name(mode: MtlsMode) -> &'static str {
