@@ -4,6 +4,7 @@
 //! trail of reasons. The objects are those of files, or of the running mesh; no request is sent.
 
 mod call;
+mod caller;
 mod hop;
 mod journey;
 mod report;

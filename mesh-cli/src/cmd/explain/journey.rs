@@ -6,7 +6,7 @@ use mesh_control::api::Item;
 use mesh_control::api::core::Pod;
 use mesh_control::translate::workload;
 use mesh_control::view::View;
-use mesh_control::world::{World, target_port};
+use mesh_control::world::target_port;
 use mesh_core::canonical;
 use mesh_core::decide::{ConnectionDecision, Decision, Entry, Note, Peer};
 use mesh_core::identity::SpiffeId;
@@ -14,6 +14,7 @@ use mesh_core::message::RequestHead;
 use mesh_core::model::{Host, Listener, ListenerProtocol, Protocol, Resource, Role, Root, Workload};
 
 use super::call::Call;
+use super::caller::{find, gateway_role, ingress};
 use super::hop::{Hop, name};
 use super::report::{Fate, Outcome, Report, Step, Topic};
 use super::upstream::Towards;
@@ -44,36 +45,6 @@ pub(super) fn explain(view: &View, from: Option<&str>, call: Call) -> anyhow::Re
     let outcome = outcome
         .ok_or_else(|| Failure::Finding(format!("the control plane has nothing for {}", name(&caller))))?;
     Ok(Report { version: 1, request: format!("{request} from {from}"), steps: journey.steps, outcome })
-}
-
-/// A pod by its own name, or by the name of its workload, its app label or its service account.
-fn find<'w>(world: &'w World, workload: &str) -> anyhow::Result<Item<'w, Pod>> {
-    let (namespace, wanted) = workload.split_once('/').unwrap_or(("default", workload));
-    let rank = |pod: &Item<'_, Pod>| {
-        let facts = workload::facts(pod);
-        let account = pod.spec.spec.service_account_name.as_deref().unwrap_or("default");
-        [pod.name(), &facts.workload, &facts.app, account].iter().position(|name| *name == wanted)
-    };
-    let ranked = world.pods_in(namespace).filter_map(|pod| Some((rank(&pod)?, pod)));
-    ranked.min_by_key(|(rank, _)| *rank).map(|(_, pod)| pod).ok_or_else(|| {
-        let known: Vec<String> = world.all::<Pod>().map(|pod| name(&pod)).collect();
-        Failure::Finding(format!("no pod of {namespace}/{wanted}; there are: {}", known.join(", "))).into()
-    })
-}
-
-fn ingress(world: &World) -> anyhow::Result<Item<'_, Pod>> {
-    let found = world.all::<Pod>().find(|pod| gateway_role(pod) == Some(Role::Ingress));
-    let missing = "no pod has the label istio: ingressgateway; say who calls with --from";
-    found.ok_or_else(|| Failure::Finding(missing.to_owned()).into())
-}
-
-/// Gateways are told by their labels (D9).
-pub(super) fn gateway_role(pod: &Item<'_, Pod>) -> Option<Role> {
-    match pod.object.meta.label("istio") {
-        Some("ingressgateway") => Some(Role::Ingress),
-        Some("egressgateway") => Some(Role::Egress),
-        _ => None,
-    }
 }
 
 /// A request under way, with the steps so far.

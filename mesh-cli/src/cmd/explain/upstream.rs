@@ -14,8 +14,9 @@ use mesh_core::model::{
 use mesh_core::snapshot::rule::CompiledAction;
 use mesh_core::snapshot::{Cluster, CompiledRule, Pick};
 
+use super::caller::gateway_role;
 use super::hop::Hop;
-use super::journey::{Journey, Sender, gateway_role, unknown};
+use super::journey::{Journey, Sender, unknown};
 use super::report::{Fate, Outcome, Step, Topic};
 
 /// Where a decision sends something.
