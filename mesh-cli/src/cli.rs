@@ -45,6 +45,10 @@ pub(crate) enum Command {
     Status(Status),
     /// Show the configuration a proxy holds.
     Config(Config),
+    /// Show problems of files, with the line and the fix; needs no mesh.
+    Lint(Lint),
+    /// Show which listener, route, policy and endpoint would take a request, and why.
+    Explain(Explain),
     /// Print a completion script for a shell.
     Completions(Completions),
     /// Enters the namespaces of a mesh.
@@ -200,6 +204,39 @@ pub(crate) struct Config {
     pub(crate) namespace: Option<String>,
     #[command(flatten)]
     pub(crate) mesh: Name,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Lint {
+    /// Manifest, or folder of manifests; `-` is standard input.
+    #[arg(long = "file", short, required = true, num_args = 1.., value_name = "FILE_OR_DIR")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without -f it asks the running mesh for its objects. With -f nothing needs to run: Deployments and \
+                  StatefulSets get pods with made-up addresses. Where weights decide, one draw and all weights are shown."
+)]
+pub(crate) struct Explain {
+    /// The caller's pod or workload; through the ingress gateway when absent.
+    #[arg(long, value_name = "NAMESPACE/WORKLOAD")]
+    pub(crate) from: Option<String>,
+    /// Manifest, or folder of manifests; `-` is standard input. May be repeated.
+    #[arg(long = "file", short, value_name = "FILE_OR_DIR")]
+    pub(crate) files: Vec<PathBuf>,
+    /// A header of the request; `host: NAME` replaces the URL's host.
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    #[command(flatten)]
+    pub(crate) mesh: Name,
+    /// The request's method.
+    pub(crate) method: String,
+    /// The request's URL, as the caller writes it.
+    pub(crate) url: String,
+    /// More manifests, so that `METHOD URL -f A B` means what it does for other commands.
+    #[arg(hide = true, requires = "files")]
+    pub(crate) more: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

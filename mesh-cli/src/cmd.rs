@@ -6,7 +6,10 @@ pub(crate) mod config;
 pub(crate) mod delete;
 pub(crate) mod down;
 pub(crate) mod exec;
+pub(crate) mod explain;
+pub(crate) mod lint;
 pub(crate) mod logs;
+mod offline;
 pub(crate) mod status;
 pub(crate) mod up;
 

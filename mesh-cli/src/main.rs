@@ -19,7 +19,12 @@ fn main() -> ExitCode {
     let output = output::Output::new(cli.output);
     if matches!(
         cli.command,
-        Command::Logs(_) | Command::Status(_) | Command::Config(_) | Command::Completions(_)
+        Command::Logs(_)
+            | Command::Status(_)
+            | Command::Config(_)
+            | Command::Lint(_)
+            | Command::Explain(_)
+            | Command::Completions(_)
     ) {
         sys::end_quietly_on_broken_pipe();
     }
@@ -42,6 +47,8 @@ fn run(command: Command, output: &output::Output) -> anyhow::Result<ExitCode> {
         Command::Logs(flags) => cmd::logs::run(flags, output),
         Command::Status(flags) => cmd::status::run(&flags, output),
         Command::Config(flags) => cmd::config::run(flags, output),
+        Command::Lint(flags) => cmd::lint::run(&flags, output),
+        Command::Explain(flags) => cmd::explain::run(&flags, output),
         Command::Completions(flags) => cmd::completions::run(&flags),
         Command::Supervise => local::enter::run().map(exit_with),
         Command::Supervisor => local::supervisor::run().map(|()| ExitCode::SUCCESS),

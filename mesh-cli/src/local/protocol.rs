@@ -58,6 +58,8 @@ pub(crate) enum Event {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Status,
+    /// All objects as the control plane reads them, pods included.
+    Objects,
     /// Adds or changes objects; waits for the pods they concern up to `wait`.
     Apply {
         objects: Vec<Object>,

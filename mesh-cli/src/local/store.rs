@@ -96,6 +96,17 @@ impl Store {
         self.objects.values().map(|stored| &stored.object)
     }
 
+    /// Everything the control plane reads, as one text of many documents: objects in order of application, then pods.
+    pub(crate) fn manifest(&self) -> io::Result<String> {
+        let entries: Vec<PathBuf> =
+            fs::read_dir(&self.folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+        let mut files: Vec<PathBuf> =
+            entries.into_iter().filter(|file| file.extension().is_some_and(|end| end == "yaml")).collect();
+        files.sort();
+        let documents: Vec<String> = files.iter().map(fs::read_to_string).collect::<io::Result<_>>()?;
+        Ok(documents.join("\n---\n"))
+    }
+
     /// Writes a Pod, which the runner makes itself.
     pub(crate) fn write_pod(&self, namespace: &str, name: &str, value: &Value) -> io::Result<()> {
         write_object(&self.pod_file(namespace, name), value)

@@ -61,6 +61,10 @@ async fn answer(
 ) -> anyhow::Result<Reply> {
     match request {
         Request::Status => Ok(Reply::Status(mesh.status().await)),
+        Request::Objects => {
+            let body = mesh.store.borrow().manifest().context("reading the objects")?;
+            Ok(Reply::Body { status: 200, body })
+        }
         Request::Apply { objects, wait } => {
             apply::change(mesh, wait, &channel.sender, || mesh.apply(objects)).await
         }
