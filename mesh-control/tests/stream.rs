@@ -129,9 +129,12 @@ impl Tokens {
     }
 
     fn sign(&self, account: &str, uid: &str, audience: &str) -> String {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        self.sign_until(now() + 600, account, uid, audience)
+    }
+
+    fn sign_until(&self, end: u64, account: &str, uid: &str, audience: &str) -> String {
         let claims = serde_json::json!({
-            "iss": "mesh-runner", "aud": [audience], "iat": now, "nbf": now, "exp": now + 600,
+            "iss": "mesh-runner", "aud": [audience], "iat": now(), "exp": end,
             "sub": format!("system:serviceaccount:default:{account}"),
             "kubernetes.io": {
                 "namespace": "default", "pod": {"name": "web-1", "uid": uid}, "serviceaccount": {"name": account},
@@ -144,6 +147,11 @@ impl Tokens {
     fn authorized<T>(&self, message: T, account: &str, uid: &str) -> Request<T> {
         bearing(message, &self.sign(account, uid, AUDIENCE))
     }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
 fn bearing<T>(message: T, token: &str) -> Request<T> {
@@ -161,14 +169,18 @@ impl Client {
     /// The next update of the host's root; others are acknowledged on the way.
     async fn update(&mut self) -> Update {
         loop {
-            let message = timeout(PATIENCE, self.answers.message()).await.expect("in time").unwrap().unwrap();
-            if let Some(Answer::Update(update)) = message.kind {
+            if let Answer::Update(update) = self.next().await {
                 if update.root == encode_root(&root()) {
                     return update;
                 }
                 self.acknowledge(&update, Vec::new()).await;
             }
         }
+    }
+
+    async fn next(&mut self) -> Answer {
+        let message = timeout(PATIENCE, self.answers.message()).await.expect("in time");
+        message.unwrap().unwrap().kind.unwrap()
     }
 
     async fn acknowledge(&self, update: &Update, refused: Vec<Refusal>) {
@@ -261,6 +273,25 @@ async fn what_was_refused_is_told_and_sent_whole_with_the_next_change() {
     assert_eq!(client.update().await.members.len(), 5);
 }
 
+#[tokio::test]
+async fn what_does_not_exist_is_said_once_and_sent_when_it_appears() {
+    let mut control = Control::start().await;
+    let mut client = control.connect(Vec::new()).await;
+    let first = client.update().await;
+    client.acknowledge(&first, Vec::new()).await;
+    let late = Root::Host { host: Host::parse("late").unwrap(), port: 80 };
+    let begin = vec![Subscription { root: encode_root(&late), held: Vec::new() }];
+    let kind = Some(Ask::Interest(Interest { begin, end: Vec::new() }));
+    client.sender.send(SubscribeRequest { kind }).await.unwrap();
+    let absent = client.next().await;
+    assert!(matches!(absent, Answer::NotFound(absent) if absent.root == encode_root(&late)));
+
+    control.apply("apiVersion: v1\nkind: Service\nmetadata: {name: other}\nspec: {ports: [{port: 80}]}\n");
+    control.apply("apiVersion: v1\nkind: Service\nmetadata: {name: late}\nspec: {ports: [{port: 80}]}\n");
+    let present = client.next().await;
+    assert!(matches!(present, Answer::Update(update) if update.root == encode_root(&late)));
+}
+
 /// CA-01, CA-02, CA-04 of the attack list, over the wire.
 #[tokio::test]
 async fn certificates_are_for_the_pod_that_the_token_is_bound_to() {
@@ -282,6 +313,7 @@ async fn certificates_are_for_the_pod_that_the_token_is_bound_to() {
         control.tokens.sign("web", "u-0", AUDIENCE),
         control.tokens.sign("admin", "u-1", AUDIENCE),
         control.tokens.sign("web", "u-1", "another"),
+        control.tokens.sign_until(now() - 3600, "web", "u-1", AUDIENCE),
         other.sign("web", "u-1", AUDIENCE),
         "not.a.token".to_owned(),
     ] {

@@ -64,7 +64,8 @@ pub fn build(scope: &Scope<'_>, pod: &Item<'_, Pod>, is_ingress: bool, report: &
             add_gateway(scope, pod, &gateway, &mut ports, report);
         }
     }
-    if is_ingress {
+    // Ingresses bring the certificates of all namespaces.
+    if is_ingress && scope.is_shared_gateway() {
         ingress::add(scope, pod, &mut ports, report);
     }
     finish(ports)

@@ -32,6 +32,12 @@ impl Scope<'_> {
         &self.world.mesh_config().root_namespace
     }
 
+    /// Whether the client's pod serves all tenants: only who rules the root namespace can start one there. Any pod can
+    /// call itself a gateway and carry its labels, so elsewhere one is given its own namespace's keys only (TN-02).
+    pub fn is_shared_gateway(&self) -> bool {
+        self.client.namespace == self.root_namespace()
+    }
+
     /// Whether the client may see an object of `namespace` with this `exportTo` (semantics.md 18). `fallback` is the
     /// mesh's default for objects that say nothing.
     pub fn sees(&self, export_to: &[String], fallback: &[String], namespace: &str) -> bool {

@@ -75,8 +75,8 @@ fn tls(
     })
 }
 
-/// The secret lies beside the gateway's pod, as Istio has it, or beside the Gateway: never in a third namespace, so that
-/// no tenant serves another's certificate (TN-02).
+/// The secret lies beside the gateway's pod, as Istio has it, or, for a shared gateway, beside the Gateway: never in a
+/// third namespace, so that no tenant serves another's certificate (TN-02).
 fn secret(
     scope: &Scope<'_>,
     settings: &ServerTlsSettings,
@@ -91,7 +91,9 @@ fn secret(
     let pod = scope.client.namespace;
     match scope.world.tls_secret(pod, name) {
         Ok(_) => Ok(format!("{pod}/{name}")),
-        Err(_) if scope.world.tls_secret(gateway, name).is_ok() => Ok(format!("{gateway}/{name}")),
+        Err(_) if scope.is_shared_gateway() && scope.world.tls_secret(gateway, name).is_ok() => {
+            Ok(format!("{gateway}/{name}"))
+        }
         Err(error) => Err(("tls.credentialName", format!("{error}; the server is left out"))),
     }
 }

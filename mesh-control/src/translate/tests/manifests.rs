@@ -97,6 +97,24 @@ fn ingress_with_a_certificate_is_served_on_both_ports() {
     assert!(told.iter().any(|text| text.contains("secret default/tls-secret does not exist")), "{told:?}");
 }
 
+/// TN-02: a pod that calls itself a gateway, labels and all, is not given the keys of other namespaces.
+#[test]
+fn keys_of_other_namespaces_are_for_shared_gateways_only() {
+    let gateway = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g}\n\
+        spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 8443, name: s, protocol: HTTPS}, \
+        hosts: [a.example.com], tls: {mode: SIMPLE, credentialName: tls-secret}}]}\n---\n";
+    let yaml = document!("04-ingress-tls").to_owned() + gateway + &secret("tls-secret");
+    let ports = |namespace: &str| {
+        let view = view(&(yaml.clone() + &gateway_pod("ingressgateway").replace("istio-system", namespace)));
+        let resources = closure(&view, &proxy(Role::Ingress, namespace, "gw"), &Root::Own).unwrap();
+        let secrets = resources.iter().filter(|resource| matches!(resource, Resource::Secret(_))).count();
+        (own(&resources).listeners.iter().map(|listener| listener.port).collect::<Vec<_>>(), secrets)
+    };
+    assert_eq!(ports("istio-system"), (vec![80, 443, 8443], 1));
+    assert_eq!(ports("default"), (vec![8443], 1));
+    assert_eq!(ports("tenant"), (vec![], 0));
+}
+
 /// Y6: the namespace's mode, and no other namespace's.
 #[test]
 fn strict_mutual_tls_holds_for_its_namespace() {
