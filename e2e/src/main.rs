@@ -14,6 +14,7 @@ mod behaviour;
 mod caller;
 mod client;
 mod grpc;
+mod otlp;
 mod report;
 mod serve;
 mod settings;
@@ -44,6 +45,8 @@ enum Command {
     Ws(client::websocket::Arguments),
     /// Look for a text in what passes on the network of this pod.
     Sniff(client::sniff::Arguments),
+    /// Receive spans by OTLP over gRPC and show them at `/spans`.
+    Otlp(otlp::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -71,5 +74,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Grpc(grpc)) => client::grpc::run(grpc).await,
         Some(Command::Ws(websocket)) => client::websocket::run(websocket).await,
         Some(Command::Sniff(sniff)) => client::sniff::run(&sniff),
+        Some(Command::Otlp(otlp)) => otlp::run(otlp).await,
     }
 }

@@ -48,13 +48,18 @@ pub(crate) fn descendants(root: u32) -> Vec<u32> {
 
 /// The processes below `root` that run `program` with this entry in their environment.
 pub(crate) fn find(root: u32, program: &str, environment: &str) -> Vec<u32> {
-    let runs =
-        |id: &u32| fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.trim() == program);
     let has = |id: &u32| {
         let all = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
         all.split(|byte| *byte == 0).any(|entry| entry == environment.as_bytes())
     };
-    descendants(root).into_iter().filter(runs).filter(has).collect()
+    find_program(root, program).into_iter().filter(has).collect()
+}
+
+/// The processes below `root` that run `program`.
+pub(crate) fn find_program(root: u32, program: &str) -> Vec<u32> {
+    let runs =
+        |id: &u32| fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.trim() == program);
+    descendants(root).into_iter().filter(runs).collect()
 }
 
 fn is_running(id: u32) -> bool {

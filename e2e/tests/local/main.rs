@@ -17,19 +17,28 @@ mod gateway;
 mod ingress;
 mod mesh;
 mod observe;
+mod outage;
 mod process;
+mod prometheus;
 mod reviews;
 mod scenario;
 mod secure;
+mod spans;
 mod trust;
 mod wait;
 
 use mesh::Mesh;
 
 const INGRESS: [&[scenario::Scenario]; 3] = [ingress::SCENARIOS, secure::SCENARIOS, gateway::SCENARIOS];
-const BOOKINFO: [&[scenario::Scenario]; 1] = [reviews::SCENARIOS];
-const SERVICES: [&[scenario::Scenario]; 5] =
-    [calls::SCENARIOS, trust::SCENARIOS, observe::SCENARIOS, change::SCENARIOS, failover::SCENARIOS];
+const BOOKINFO: [&[scenario::Scenario]; 2] = [reviews::SCENARIOS, spans::SCENARIOS];
+const SERVICES: [&[scenario::Scenario]; 6] = [
+    calls::SCENARIOS,
+    trust::SCENARIOS,
+    observe::SCENARIOS,
+    change::SCENARIOS,
+    failover::SCENARIOS,
+    outage::SCENARIOS,
+];
 
 /// Rows Y1-Y4, Y12, Y13, S01, S04, S05, S07, S20, S30, S35, S36.
 #[test]
@@ -38,7 +47,7 @@ fn ingress_gateway() {
     scenario::run(&mesh, &INGRESS);
 }
 
-/// Rows Y5, S27.
+/// Rows Y5, S19 (spans), S27.
 #[test]
 fn bookinfo() {
     let services = ["details", "ratings", "reviews", "productpage"];
@@ -49,19 +58,17 @@ fn bookinfo() {
     scenario::run(&mesh, &BOOKINFO);
 }
 
-/// Rows Y10, S15 (routing and timeouts), S16, S18, S21-S23, S25, S34.
+/// Rows Y10, S15 (routing and timeouts), S16, S18, S19 (Prometheus), S21-S23, S25, S34.
 #[test]
 fn service_to_service() {
     let Some(mesh) = Mesh::up(&["mesh/workloads.yaml"]) else { return };
-    let scenarios =
-        [calls::SCENARIOS, trust::SCENARIOS, observe::SCENARIOS, change::SCENARIOS, failover::SCENARIOS];
-    scenario::run(&mesh, &scenarios);
+    scenario::run(&mesh, &[&SERVICES[..], &[prometheus::scenarios()]].concat());
 }
 
 /// Cheap, and runs everywhere: a typing error in a reference should not need a mesh to be found.
 #[test]
 fn every_reference_names_a_manifest() {
-    let all = [INGRESS.as_slice(), &BOOKINFO, &SERVICES].concat().concat();
+    let all = [INGRESS.as_slice(), &BOOKINFO, &SERVICES, &[prometheus::all()]].concat().concat();
     for reference in all.iter().flat_map(scenario::Scenario::references) {
         assert!(fixture::manifest(reference).contains("\nkind: "), "{reference} holds no object");
     }

@@ -12,13 +12,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use crate::answers::Summary;
 use crate::binaries::binary;
 use crate::fixture::manifest;
-use crate::footprint::{Footprint, descendants, find};
+use crate::footprint::{Footprint, descendants, find, find_program};
 use crate::process::{Output, Running, run};
 use crate::wait::within;
 
@@ -175,6 +176,34 @@ impl Mesh {
         found.iter().for_each(|id| kill(*id));
     }
 
+    /// Kills the proxy of one pod without warning.
+    pub(crate) fn kill_proxy(&self, pod: &str) {
+        let found = find(self.process.id(), "mesh-proxy", &format!("POD_NAME={pod}"));
+        assert!(!found.is_empty(), "no proxy runs in pod {pod}");
+        found.iter().for_each(|id| kill(*id));
+    }
+
+    /// Stops the control plane in its tracks: its connections stay, nothing is answered.
+    pub(crate) fn pause_control_plane(&self) {
+        signal(self.control_plane(), Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume_control_plane(&self) {
+        signal(self.control_plane(), Signal::CONT);
+    }
+
+    /// Kills it without warning; `mesh up` starts it again.
+    pub(crate) fn kill_control_plane(&self) {
+        kill(self.control_plane());
+    }
+
+    fn control_plane(&self) -> u32 {
+        let found = find_program(self.process.id(), "mesh-control");
+        assert_eq!(found.len(), 1, "one control plane should be running");
+        found[0]
+    }
+
     fn expect(&self, arguments: &[&str]) -> Output {
         let output = run(&mut self.command(arguments), COMMAND_DEADLINE);
         assert_eq!(output.code, Some(0), "mesh {arguments:?}: {}{}", output.stdout, output.stderr);
@@ -275,7 +304,11 @@ pub(crate) fn summary(output: &Output) -> Summary {
 }
 
 fn kill(id: u32) {
-    let id = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+    signal(id, Signal::KILL);
+}
+
+fn signal(id: u32, signal: Signal) {
+    let id = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process id");
     // An error means that it is gone already.
-    let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+    let _ = kill_process(id, signal);
 }

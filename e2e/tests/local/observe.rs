@@ -1,5 +1,7 @@
 //! What is on record of each call.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
@@ -19,6 +21,9 @@ const FIELDS: [&str; 10] = [
     "destination",
 ];
 
+/// Goes on from run to run, because the log does.
+static ATTEMPT: AtomicU32 = AtomicU32::new(1);
+
 pub(crate) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "S23 the access log has all ten fields",
     given: &[],
@@ -28,11 +33,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[Scenario {
 
 fn access_log(given: &Given<'_>) -> anyhow::Result<()> {
     let mesh = given.mesh;
-    let mut attempt = 0;
     mesh.eventually(|| {
-        // A path of its own, so that each look finds the line of its own request.
-        attempt += 1;
-        let path = format!("/on-record/{}/{attempt}", std::process::id());
+        // A path of its own, so that each look finds the line of its own request: not that of an earlier one, nor of
+        // the run before.
+        let path = format!("/on-record/{}/", ATTEMPT.fetch_add(1, Ordering::Relaxed));
         let url = format!("http://backend:8080{path}");
         mesh.get("frontend", &[&url, "-X", "POST", "-d", "12345"]).answered_by("backend")?;
         let log = mesh.eventually_in_log("frontend", &path)?;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::held::Held;
-use super::{Handles, certificate};
+use super::{Event, Handles, certificate};
 use crate::model::{Resource, Root};
 use crate::snapshot::compile;
 
@@ -93,18 +93,22 @@ impl Store {
 /// Takes what was saved into use: the certificate while it is valid, and the configuration.
 pub(super) fn restore(store: &Store, handles: &Handles, held: &mut Held) {
     if let Some(roots) = store.load::<Vec<SavedRoot<Resource>>>("config.json") {
+        let mut known = Vec::new();
         for saved in roots {
             held.restore(&saved.root, saved.members);
+            known.push(saved.root);
         }
         let (snapshot, _) = compile(None, &held.config);
         handles.snapshot.store(Arc::new(snapshot));
         handles.held.store(Arc::new(held.config.clone()));
         tracing::info!(resources = held.config.len(), "configuration restored");
+        // A gateway's listeners and the log open on this, as they would had it just come.
+        (handles.notify)(Event::Swapped(known));
     }
-    if let Some(credentials) = store.credentials()
-        && let Err(error) = certificate::install(handles, &credentials)
-    {
-        tracing::warn!(%error, "the saved certificate is not used");
+    let Some(credentials) = store.credentials() else { return };
+    match certificate::install(handles, &credentials) {
+        Ok(()) => (handles.notify)(Event::Certificate),
+        Err(error) => tracing::warn!(%error, "the saved certificate is not used"),
     }
 }
 

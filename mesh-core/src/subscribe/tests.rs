@@ -115,12 +115,11 @@ async fn what_is_held_outlives_control_plane_and_restart() {
     client.stop.cancel();
 
     let mut client = Client::start(url, &authority, folder.path());
-    let restored = async {
-        while client.ttl(&host).is_none() || client.handles.tls.identity().is_none() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(Duration::from_secs(10), restored).await.expect("the saved state is taken into use");
+    // Told like any change, so that a gateway opens its listeners.
+    client.wait_for(|event| *event == Event::Swapped(vec![root.clone()])).await;
+    client.wait_for(|event| *event == Event::Certificate).await;
+    assert_eq!(client.ttl(&host), Some(30));
+    assert!(client.handles.tls.identity().is_some());
 
     let control = FakeControl::start(&authority, port);
     control.deliver(root.clone(), vec![name(60).2]);

@@ -1,0 +1,85 @@
+//! Spans, as an OTLP receiver gets them from the proxies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+
+use crate::mesh::Mesh;
+use crate::scenario::{Given, Key, Scenario};
+
+/// Both ends of every call of one page, as `SERVICE KIND`.
+const PAGE: [&str; 7] = [
+    "istio-ingressgateway.istio-system SPAN_KIND_CLIENT",
+    "productpage.default SPAN_KIND_SERVER",
+    "productpage.default SPAN_KIND_CLIENT",
+    "details.default SPAN_KIND_SERVER",
+    "reviews.default SPAN_KIND_SERVER",
+    "reviews.default SPAN_KIND_CLIENT",
+    "ratings.default SPAN_KIND_SERVER",
+];
+
+pub(crate) const SCENARIOS: &[Scenario] = &[Scenario {
+    name: "S19 an OTLP receiver gets the spans of both ends of each call, in one trace",
+    given: &["examples/bookinfo/gateway.yaml#VirtualService", "mesh/otlp.yaml"],
+    key: Key::Manifest("mesh/otlp-tracing.yaml"),
+    then: one_trace,
+}];
+
+#[derive(Clone, Debug, Deserialize)]
+struct Span {
+    service: String,
+    trace: String,
+    span: String,
+    parent: String,
+    kind: String,
+}
+
+fn one_trace(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    let url = "http://bookinfo.example.com/productpage";
+    mesh.eventually(|| mesh.ingress(url, &[]).answered_by("productpage"))?;
+    mesh.eventually(|| {
+        // Two of three versions of reviews call ratings, so that some of these pages have all services.
+        mesh.ingress(url, &["--repeat", "6"]).none_failed()?;
+        let traces = traces(mesh)?;
+        let complete = traces.values().find(|spans| covers_page(spans));
+        let spans = complete.with_context(|| format!("no trace of a whole page: {:?}", sides(&traces)))?;
+        hangs_together(spans)
+    })
+}
+
+/// What the receiver has, by trace.
+fn traces(mesh: &Mesh) -> anyhow::Result<BTreeMap<String, Vec<Span>>> {
+    let answer = mesh.get("otlp", &["http://127.0.0.1:4318/spans"]).answer();
+    ensure!(answer.status == 200, "status {}: {:?}", answer.status, answer.error);
+    let mut traces = BTreeMap::<_, Vec<_>>::new();
+    for span in serde_json::from_value::<Vec<Span>>(answer.body)? {
+        traces.entry(span.trace.clone()).or_default().push(span);
+    }
+    Ok(traces)
+}
+
+fn covers_page(spans: &[Span]) -> bool {
+    let sides = sides_of(spans);
+    PAGE.iter().all(|side| sides.contains(*side))
+}
+
+/// Every span but the first names another one of its trace as its parent.
+fn hangs_together(spans: &[Span]) -> anyhow::Result<()> {
+    let known: BTreeSet<_> = spans.iter().map(|span| &span.span).collect();
+    let roots: Vec<_> = spans.iter().filter(|span| !known.contains(&span.parent)).collect();
+    ensure!(
+        matches!(&roots[..], [root] if root.service.starts_with("istio-ingressgateway.")),
+        "only the gateway's span should have no parent in the trace: {roots:?} of {spans:?}"
+    );
+    Ok(())
+}
+
+fn sides(traces: &BTreeMap<String, Vec<Span>>) -> Vec<BTreeSet<String>> {
+    traces.values().map(|spans| sides_of(spans)).collect()
+}
+
+fn sides_of(spans: &[Span]) -> BTreeSet<String> {
+    spans.iter().map(|span| format!("{} {}", span.service, span.kind)).collect()
+}
