@@ -1,4 +1,5 @@
 //! Control plane and a proxy's side of the stream in one process: what travels when something changes, and what does not.
+#![expect(clippy::unwrap_used, reason = "in a test, what cannot be unwrapped is the failure")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

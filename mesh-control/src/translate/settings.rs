@@ -61,7 +61,7 @@ pub fn outbound_policy(scope: &Scope<'_>, pod: &Item<'_, Pod>) -> OutboundPolicy
         .or_else(|| find(pod.namespace(), false))
         .or_else(|| find(scope.root_namespace(), false));
     let own = sidecar.and_then(|sidecar| sidecar.spec.outbound_traffic_policy.as_ref());
-    let policy = own.or(scope.world.mesh_config().outbound_traffic_policy.as_ref());
+    let policy = own.or_else(|| scope.world.mesh_config().outbound_traffic_policy.as_ref());
     match policy.and_then(|policy| policy.mode) {
         Some(OutboundMode::RegistryOnly) => OutboundPolicy::RegistryOnly,
         Some(OutboundMode::AllowAny) | None => OutboundPolicy::AllowAny,

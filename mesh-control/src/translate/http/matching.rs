@@ -17,7 +17,7 @@ pub(super) fn translate(request: &HttpMatchRequest, field: &str, report: &mut Ve
     let pseudo = take_pseudo(&mut headers);
     RouteMatch {
         name: Some(request.name.clone()).filter(|name| !name.is_empty()),
-        path: request.uri.as_ref().or(request.headers.get(":path")).and_then(path),
+        path: request.uri.as_ref().or_else(|| request.headers.get(":path")).and_then(path),
         ignore_path_case: request.ignore_uri_case,
         method: request.method.as_ref().map(string_match).or(pseudo.method),
         scheme: request.scheme.as_ref().map(string_match).or(pseudo.scheme),
