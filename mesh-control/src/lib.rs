@@ -5,6 +5,7 @@
 //! it, and all up to [`view`] is pure.
 
 pub mod admin;
+pub mod allotments;
 pub mod api;
 pub mod ca;
 pub mod dns;

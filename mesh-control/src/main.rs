@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser as _;
 use mesh_control::admin;
+use mesh_control::allotments::Allotments;
 use mesh_control::ca::Authority;
 use mesh_control::dns;
 use mesh_control::serve::Plane;
@@ -13,7 +14,6 @@ use mesh_control::settings::Settings;
 use mesh_control::source::{Change, watch};
 use mesh_control::tokens::Verifier;
 use mesh_control::view::View;
-use mesh_control::world::World;
 use mesh_core::daemon::{logging, signals};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -41,7 +41,8 @@ async fn main() -> anyhow::Result<()> {
         publish_root(file, plane.root()).with_context(|| format!("writing {}", file.display()))?;
     }
     tracing::info!(address = %settings.listen, "serving proxies");
-    let following = tokio::spawn(follow(Arc::clone(&plane), changes, stop.clone()));
+    let allotments = Allotments::open(&settings.state);
+    let following = tokio::spawn(follow(Arc::clone(&plane), changes, allotments, stop.clone()));
     let admin = tokio::spawn(admin::pages(&plane).serve(pages, stop.clone()));
     let names = dns.map(|server| tokio::spawn(server.serve(Arc::clone(&plane), stop.clone())));
     let served = plane.serve(listener, stop.clone()).await;
@@ -66,8 +67,13 @@ fn publish_root(file: &Path, root: &str) -> std::io::Result<()> {
 }
 
 /// Takes in every change and publishes a view of what came of it.
-async fn follow(plane: Arc<Plane>, mut changes: mpsc::Receiver<Change>, stop: CancellationToken) {
-    let mut world = World::default();
+async fn follow(
+    plane: Arc<Plane>,
+    mut changes: mpsc::Receiver<Change>,
+    mut allotments: Allotments,
+    stop: CancellationToken,
+) {
+    let mut world = allotments.world();
     let mut generation = 0;
     loop {
         let change = tokio::select! {
@@ -82,6 +88,9 @@ async fn follow(plane: Arc<Plane>, mut changes: mpsc::Receiver<Change>, stop: Ca
             tracing::warn!("{problem}");
         }
         let touched = world.apply(change);
+        if let Err(error) = allotments.keep(&world) {
+            tracing::warn!(%error, "allotted addresses cannot be kept over a restart");
+        }
         generation += 1;
         tracing::info!(generation, objects = touched.keys.len(), "the world has changed");
         plane.publish(View::new(world.clone(), generation));
