@@ -76,11 +76,11 @@ pub(crate) fn host_root(host: &str, port: u16) -> Root {
 }
 
 pub(crate) fn tables(resources: &[Resource]) -> Vec<&Routes> {
-    let table = |resource| match resource {
-        &Resource::Routes(ref table) => Some(table),
+    let tables = resources.iter().filter_map(|resource| match resource {
+        Resource::Routes(table) => Some(table),
         _ => None,
-    };
-    resources.iter().filter_map(table).collect()
+    });
+    tables.collect()
 }
 
 /// Rules of a table in short: `host match -> cluster*weight …`.

@@ -107,11 +107,10 @@ fn addresses_and_names_lead_to_services_and_pods() {
     let service = format!("{}:9080", name.addresses[0]);
     let cluster_at = |address: &str| {
         let resources = closure(&view, &caller, &Root::Address(address.parse().unwrap()))?;
-        let cluster = resources.iter().find_map(|resource| match resource {
-            Resource::Cluster(cluster) => Some((cluster.name.clone(), cluster.tls.clone())),
+        resources.into_iter().find_map(|resource| match resource {
+            Resource::Cluster(cluster) => Some((cluster.name, cluster.tls)),
             _ => None,
-        });
-        cluster
+        })
     };
     assert_eq!(
         cluster_at(&service).unwrap(),

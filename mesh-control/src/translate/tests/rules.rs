@@ -16,11 +16,11 @@ fn destination_rule(name: &str, namespace: &str, spec: &str) -> String {
 }
 
 fn clusters(resources: &[Resource]) -> Vec<&mesh_core::model::Cluster> {
-    let cluster = |resource| match resource {
-        &Resource::Cluster(ref cluster) => Some(&**cluster),
+    let named = resources.iter().filter_map(|resource| match resource {
+        Resource::Cluster(cluster) => Some(&**cluster),
         _ => None,
-    };
-    resources.iter().filter_map(cluster).collect()
+    });
+    named.collect()
 }
 
 /// 1 and 5: list order, up to the first that takes everything; matches for other gateways and ports are left out.
