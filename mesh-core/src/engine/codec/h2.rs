@@ -1,7 +1,7 @@
 //! HTTP/2, both sides: hyper's connections behind our own heads and bodies.
 //!
 //! Every limit is set here and none is left to hyper's default. Streams run as tasks of the worker's `LocalSet`, so
-//! nothing has to be `Send`. What hyper lets through and we do not is refused in [`convert`].
+//! nothing has to be `Send`. What hyper lets through and we do not is refused in `convert`.
 //!
 //! Not here: routing, retries, pools, extended CONNECT, server push and interim responses (hyper has none of them for
 //! HTTP/2).
