@@ -1,6 +1,6 @@
 //! Transparent capture: nf_tables rules that lead a pod's connections into the proxy.
 //!
-//! [`Capture`] says what to capture, `capture` turns it into typed [`Rule`]s, `encode` into netlink messages, and
+//! [`Capture`] says what to capture, `capture` turns it into typed `Rule`s, `encode` into netlink messages, and
 //! `netlink` hands them to the kernel. Neither `nft` nor `iptables` is needed.
 //!
 //! What it does not do: it watches nothing and keeps nothing running. The rules live in the network namespace until it
