@@ -3,7 +3,8 @@
 //! when it must pass, and without it, when it must fail.
 //!
 //! A test starts one mesh and runs several scenarios on it, because a start costs seconds. Where namespaces cannot
-//! be had, tests are skipped with a loud notice, unless `MESH_REQUIRE` names `netns`.
+//! be had, tests are skipped with a loud notice, unless `MESH_REQUIRE` names `netns`; the same goes for a `prometheus`
+//! in `PATH`. `MESH_LONG` makes outages a minute long.
 
 mod answers;
 mod binaries;

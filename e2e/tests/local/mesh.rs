@@ -183,6 +183,13 @@ impl Mesh {
         found.iter().for_each(|id| kill(*id));
     }
 
+    /// Kills the ingress gateway's process without warning.
+    pub(crate) fn kill_ingress_gateway(&self) {
+        let found = find_program(self.process.id(), "mesh-ingress");
+        assert!(!found.is_empty(), "no ingress gateway is running");
+        found.iter().for_each(|id| kill(*id));
+    }
+
     /// Stops the control plane in its tracks: its connections stay, nothing is answered.
     pub(crate) fn pause_control_plane(&self) {
         signal(self.control_plane(), Signal::STOP);

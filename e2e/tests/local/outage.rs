@@ -10,7 +10,12 @@ use crate::scenario::{Given, Key, Scenario};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "S16 traffic does not notice an outage of the control plane, and an edit after it takes effect",
-    given: &["documents/10-virtualservice-canary.yaml", "mesh/caller-meshed.yaml"],
+    given: &[
+        "documents/10-virtualservice-canary.yaml",
+        "mesh/caller-meshed.yaml",
+        "mesh/app-gateway.yaml",
+        "mesh/app-from-outside-90-10.yaml",
+    ],
     key: Key::Midway("mesh/app-50-50.yaml#VirtualService"),
     then: outage,
 }];
@@ -23,12 +28,13 @@ fn length() -> Duration {
 fn outage(given: &Given<'_>) -> anyhow::Result<()> {
     let mesh = given.mesh;
     mesh.eventually(|| mesh.get("frontend", &["http://app:8080/"]).answered_by("app"))?;
+    mesh.eventually(|| mesh.ingress("http://app.example.com/", &[]).answered_by("app"))?;
     // A proxy keeps what its pod has used.
     mesh.eventually(|| mesh.get("caller", &["http://app:8080/"]).answered_by("app"))?;
     let caller = mesh.ready_pods("caller").pop().context("no pod of caller is ready")?;
 
     mesh.pause_control_plane();
-    let result = load(mesh, length()).and_then(unharmed).and_then(|()| proxy_comes_back(mesh, &caller));
+    let result = load(mesh, length()).and_then(unharmed).and_then(|()| proxies_come_back(mesh, &caller));
     mesh.resume_control_plane();
     result?;
 
@@ -45,15 +51,18 @@ fn outage(given: &Given<'_>) -> anyhow::Result<()> {
     mesh.eventually(|| mesh.get("frontend", &split).share("v2", 0.5, 0.12))
 }
 
-/// A proxy that dies while nobody can configure it serves again from what it kept.
-fn proxy_comes_back(mesh: &Mesh, pod: &str) -> anyhow::Result<()> {
-    mesh.kill_proxy(pod);
+/// Proxies that die while nobody can configure them serve again from what they kept.
+fn proxies_come_back(mesh: &Mesh, sidecar: &str) -> anyhow::Result<()> {
+    mesh.kill_proxy(sidecar);
+    mesh.kill_ingress_gateway();
     mesh.eventually(|| {
         let answer = mesh.get("caller", &["http://app:8080/"]).answered_by("app")?;
         let caller = answer.text("/caller");
         ensure!(caller.starts_with("spiffe://"), "the call was not made by a proxy: {caller:?}");
         Ok(())
-    })
+    })?;
+    mesh.eventually(|| mesh.ingress("http://app.example.com/", &[]).answered_by("app"))?;
+    Ok(())
 }
 
 /// 200 requests per second, under way.
