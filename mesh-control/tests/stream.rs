@@ -1,8 +1,6 @@
 //! Control plane and a proxy's side of the stream in one process: what travels when something changes, and what does not.
 #![expect(clippy::unwrap_used, reason = "in a test, what cannot be unwrapped is the failure")]
 
-#![expect(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
