@@ -9,6 +9,7 @@ use mesh_control::admin;
 use mesh_control::allotments::Allotments;
 use mesh_control::ca::Authority;
 use mesh_control::dns;
+use mesh_control::problem::Problem;
 use mesh_control::serve::Plane;
 use mesh_control::settings::Settings;
 use mesh_control::source::{Change, watch};
@@ -75,6 +76,7 @@ async fn follow(
 ) {
     let mut world = allotments.world();
     let mut generation = 0;
+    let mut told: Vec<Problem> = Vec::new();
     loop {
         let change = tokio::select! {
             change = changes.recv() => change,
@@ -84,9 +86,10 @@ async fn follow(
             tracing::error!("the objects are not followed any more; going on with what is known");
             return stop.cancelled().await;
         };
-        for problem in &change.problems {
+        for problem in change.problems.iter().filter(|problem| !told.contains(problem)) {
             tracing::warn!("{problem}");
         }
+        told.clone_from(&change.problems);
         let touched = world.apply(change);
         if let Err(error) = allotments.keep(&world) {
             tracing::warn!(%error, "allotted addresses cannot be kept over a restart");

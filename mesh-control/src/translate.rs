@@ -24,7 +24,7 @@ pub mod tcp;
 pub mod workload;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use catalog::Catalog;
 pub use scope::{Client, Scope};

@@ -116,3 +116,50 @@ fn fit(mut reply: Message, longest: usize) -> Option<Vec<u8>> {
         reply.answers.truncate(keep);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::Query;
+    use hickory_proto::rr::Name;
+
+    use super::*;
+    use crate::translate::tests::{service, view};
+
+    fn ask(view: &View, name: &str, kind: RecordType, transport: Transport) -> Message {
+        let mut query = Message::new(7, MessageType::Query, OpCode::Query);
+        query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+        Message::from_vec(&answer(view, &query.to_vec().unwrap(), transport).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn services_answer_with_their_pods_and_other_names_are_left_to_others() {
+        let view = view(&service("web", 80, &["v1", "v2"]));
+        let full = "web.default.svc.cluster.local.";
+        for (name, kind, code, count) in [
+            (full, RecordType::A, ResponseCode::NoError, 2),
+            ("WEB.default.svc.cluster.local.", RecordType::A, ResponseCode::NoError, 2),
+            (full, RecordType::AAAA, ResponseCode::NoError, 0),
+            ("none.default.svc.cluster.local.", RecordType::A, ResponseCode::NXDomain, 0),
+            ("example.com.", RecordType::A, ResponseCode::Refused, 0),
+        ] {
+            let reply = ask(&view, name, kind, Transport::Udp);
+            assert_eq!((reply.metadata.response_code, reply.answers.len()), (code, count), "{name} {kind}");
+        }
+    }
+
+    #[test]
+    fn long_answers_are_cut_over_udp_only_and_noise_is_not_answered() {
+        let versions: Vec<String> = (0..60).map(|at| format!("v{at}")).collect();
+        let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
+        let view = view(&service("web", 80, &versions));
+        let full = "web.default.svc.cluster.local.";
+        let cut = ask(&view, full, RecordType::A, Transport::Udp);
+        assert!(cut.metadata.truncation && !cut.answers.is_empty() && cut.answers.len() < 60);
+        assert_eq!(ask(&view, full, RecordType::A, Transport::Tcp).answers.len(), 60);
+        assert_eq!(answer(&view, b"short", Transport::Udp), None);
+        let mut reply = Message::response(1, OpCode::Query).to_vec().unwrap();
+        assert_eq!(answer(&view, &reply, Transport::Udp), None);
+        reply.truncate(11);
+        assert_eq!(answer(&view, &reply, Transport::Udp), None);
+    }
+}

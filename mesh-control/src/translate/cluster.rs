@@ -1,5 +1,7 @@
 //! Clusters: a service's port or subset with the policy for reaching it.
 
+mod unsupported;
+
 use mesh_core::model::{
     Cluster, ClusterTls, ConnectionPool, ConsistentHash, HashKey, HostPattern, LoadBalancer, Millis,
     OutlierDetection, PerMillion,
@@ -13,7 +15,8 @@ use crate::api::networking::{
     self, ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, LoadBalancerSettings, Resolution,
     ServiceEntry, SimpleLoadBalancer,
 };
-use crate::problem::Problem;
+
+pub use unsupported::unsupported;
 
 /// Smallest hash ring when nobody says (Istio's `ringHash.minimumRingSize`).
 const RING_SIZE: u32 = 1024;
@@ -207,64 +210,4 @@ pub fn secrets(cluster: &Cluster) -> impl Iterator<Item = &str> {
         _ => (None, None),
     };
     anchors.into_iter().chain(certificate).filter(|name| !name.starts_with('/'))
-}
-
-/// What of a DestinationRule has no effect here.
-pub fn unsupported(rule: &networking::DestinationRule, report: &mut Vec<Problem>) {
-    let mut policy = |policy: Option<&networking::TrafficPolicy>, field: &str| {
-        let Some(policy) = policy else { return };
-        let mut tell = |set: bool, name: &str| {
-            if set {
-                report.push(Problem::warning(format!("{field}.{name}"), "not supported; has no effect"));
-            }
-        };
-        tell(policy.tunnel.is_some(), "tunnel");
-        tell(policy.proxy_protocol.is_some(), "proxyProtocol");
-        tell(policy.retry_budget.is_some(), "retryBudget");
-        let levels = std::iter::once((
-            String::new(),
-            policy.load_balancer.as_ref(),
-            policy.connection_pool.as_ref(),
-            policy.outlier_detection.as_ref(),
-        ))
-        .chain(policy.port_level_settings.iter().enumerate().map(|(at, level)| {
-            let place = format!("portLevelSettings[{at}].");
-            (
-                place,
-                level.load_balancer.as_ref(),
-                level.connection_pool.as_ref(),
-                level.outlier_detection.as_ref(),
-            )
-        }));
-        for (place, balancer, pool, outlier) in levels {
-            let mut tell = |set: bool, name: &str| tell(set, &format!("{place}{name}"));
-            if let Some(balancer) = balancer {
-                tell(balancer.locality_lb_setting.is_some(), "loadBalancer.localityLbSetting");
-                tell(balancer.warmup.is_some(), "loadBalancer.warmup");
-                tell(balancer.warmup_duration_secs.is_some(), "loadBalancer.warmupDurationSecs");
-                tell(balancer.zone_aware_lb_setting.is_some(), "loadBalancer.zoneAwareLbSetting");
-            }
-            if let Some(tcp) = pool.and_then(|pool| pool.tcp.as_ref()) {
-                tell(tcp.tcp_keepalive.is_some(), "connectionPool.tcp.tcpKeepalive");
-                tell(tcp.max_connection_duration.is_some(), "connectionPool.tcp.maxConnectionDuration");
-            }
-            if let Some(http) = pool.and_then(|pool| pool.http.as_ref()) {
-                let upgrades = http.h2_upgrade_policy == Some(networking::H2UpgradePolicy::Upgrade);
-                tell(upgrades, "connectionPool.http.h2UpgradePolicy");
-                tell(http.use_client_protocol == Some(true), "connectionPool.http.useClientProtocol");
-                tell(http.max_concurrent_streams.is_some(), "connectionPool.http.maxConcurrentStreams");
-                tell(http.http2_keep_alive.is_some(), "connectionPool.http.http2KeepAlive");
-            }
-            if let Some(outlier) = outlier {
-                let split = outlier.split_external_local_origin_errors == Some(true);
-                tell(split, "outlierDetection.splitExternalLocalOriginErrors");
-                let codes = outlier.outlier_detection_http_error_codes.is_some();
-                tell(codes, "outlierDetection.outlierDetectionHttpErrorCodes");
-            }
-        }
-    };
-    policy(rule.traffic_policy.as_ref(), "spec.trafficPolicy");
-    for (at, subset) in rule.subsets.iter().enumerate() {
-        policy(subset.traffic_policy.as_ref(), &format!("spec.subsets[{at}].trafficPolicy"));
-    }
 }

@@ -27,7 +27,7 @@ pub fn of_port(
     } else {
         of_entry(scope, service, port, &wanted)
     };
-    endpoints.sort_by_key(|left| order(&left.address));
+    endpoints.sort_by_key(|endpoint| order(&endpoint.address));
     endpoints
 }
 

@@ -9,6 +9,7 @@ mod annotations;
 mod canary;
 mod class;
 mod paths;
+mod rules;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,6 @@ use crate::api::Item;
 use crate::api::core::Pod;
 use crate::api::ingress::Ingress;
 use crate::problem::Problem;
-use paths::Path;
 
 pub use class::is_ours;
 
@@ -154,24 +154,4 @@ fn add_tls(
             port.servers.push((server, Some(table.clone())));
         }
     }
-}
-
-/// The rules of a Gateway's table narrowed to a path of an Ingress; none where they do not meet.
-fn narrowed(rules: &[Rule], path: &Path<'_>) -> Vec<Rule> {
-    let Some(outer) = &path.matching else { return rules.to_vec() };
-    let narrow = |rule: &Rule| {
-        let mut rule = rule.clone();
-        if rule.matches.is_empty() {
-            rule.matches.push(mesh_core::model::RouteMatch::default());
-        }
-        rule.matches.retain_mut(|m| match paths::both(outer, m.path.as_ref()) {
-            Some(both) => {
-                m.path = Some(both);
-                true
-            }
-            None => false,
-        });
-        (!rule.matches.is_empty()).then_some(rule)
-    };
-    rules.iter().filter_map(narrow).collect()
 }

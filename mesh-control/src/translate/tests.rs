@@ -1,6 +1,7 @@
 //! Whole manifests in, model out.
 
 mod bookinfo;
+mod ingress;
 mod manifests;
 mod rules;
 
@@ -76,11 +77,13 @@ pub(crate) fn host_root(host: &str, port: u16) -> Root {
 }
 
 pub(crate) fn tables(resources: &[Resource]) -> Vec<&Routes> {
-    let tables = resources.iter().filter_map(|resource| match resource {
-        Resource::Routes(table) => Some(table),
-        _ => None,
-    });
-    tables.collect()
+    let mut tables = Vec::new();
+    for resource in resources {
+        if let Resource::Routes(table) = resource {
+            tables.push(table);
+        }
+    }
+    tables
 }
 
 /// Rules of a table in short: `host match -> cluster*weight …`.

@@ -3,7 +3,7 @@
 use mesh_core::model::{Action, HeaderMatch, RouteMatch, Rule, StringMatch};
 
 use super::annotations::get;
-use super::paths::backend;
+use super::rules::backend;
 use crate::api::Item;
 use crate::api::ingress::Ingress;
 

@@ -107,8 +107,8 @@ fn addresses_and_names_lead_to_services_and_pods() {
     let service = format!("{}:9080", name.addresses[0]);
     let cluster_at = |address: &str| {
         let resources = closure(&view, &caller, &Root::Address(address.parse().unwrap()))?;
-        resources.into_iter().find_map(|resource| match resource {
-            Resource::Cluster(cluster) => Some((cluster.name, cluster.tls)),
+        resources.iter().find_map(|resource| match resource {
+            Resource::Cluster(cluster) => Some((cluster.name.clone(), cluster.tls.clone())),
             _ => None,
         })
     };

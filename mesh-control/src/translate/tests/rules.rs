@@ -16,11 +16,13 @@ fn destination_rule(name: &str, namespace: &str, spec: &str) -> String {
 }
 
 fn clusters(resources: &[Resource]) -> Vec<&mesh_core::model::Cluster> {
-    let named = resources.iter().filter_map(|resource| match resource {
-        Resource::Cluster(cluster) => Some(&**cluster),
-        _ => None,
-    });
-    named.collect()
+    let mut clusters = Vec::new();
+    for resource in resources {
+        if let Resource::Cluster(cluster) = resource {
+            clusters.push(&**cluster);
+        }
+    }
+    clusters
 }
 
 /// 1 and 5: list order, up to the first that takes everything; matches for other gateways and ports are left out.
