@@ -84,6 +84,12 @@ impl Cluster {
         RetryPermit::take(&self.live.retries, Some(limit))
     }
 
+    /// Admits another try of a request that no application has seen: the budget protects applications from more work,
+    /// and there was none. Only a user's own `maxRetries` bounds it, beside the policy's number of tries.
+    pub fn admit_unseen_retry(&self) -> Option<RetryPermit> {
+        RetryPermit::take(&self.live.retries, self.model.pool.max_retries)
+    }
+
     /// Admits a new connection.
     ///
     /// # Errors

@@ -146,7 +146,8 @@ impl<'a> Tries<'a> {
         let verdict = self.worker.dice(|dice| retry::judge(&self.plan.retry, &result, request, number, dice));
         let Verdict::Retry { backoff } = verdict else { return None };
         let permit = match &self.plan.target {
-            Target::Cluster(cluster) => cluster.admit_retry(),
+            Target::Cluster(cluster) if sent => cluster.admit_retry(),
+            Target::Cluster(cluster) => cluster.admit_unseen_retry(),
             Target::Original(_) => attempt::unlimited_retry(),
         };
         if permit.is_none() {
