@@ -145,6 +145,31 @@ async fn a_connection_that_a_new_policy_would_refuse_is_closed() {
     }
 }
 
+/// S34: the proxy of an instance whose application is gone says that nothing was seen, so that even a POST goes to
+/// another instance. What passes between the proxies stays between them.
+#[tokio::test]
+async fn an_application_that_is_gone_is_no_answer() {
+    let issuer = issuer();
+    let alive = Upstream::saying("alive").await;
+    let servers = [alive.address, dead().await]
+        .map(|application| server(&issuer, application, Protocol::Http, MtlsMode::Strict));
+    let mut client = client(&issuer, alive.address, REVIEWS, Protocol::Http);
+    let targets = servers.iter().enumerate().map(|(at, server)| {
+        let mut target = endpoint(server.engine.inbound_address().unwrap());
+        target.transport = Transport::MeshTls;
+        target.identity = Some(REVIEWS.parse().unwrap());
+        target.workload = workload(&format!("reviews-{at}"), &format!("uid-{at}"));
+        target
+    });
+    let endpoints = Endpoints { cluster: CLUSTER.into(), endpoints: targets.collect() };
+    client.change(|config| config.insert(Resource::Endpoints(endpoints)));
+    for _ in 0..20 {
+        let post = format!("POST / HTTP/1.1\r\nHost: {SERVICE}\r\nContent-Length: 2\r\n\r\nhi");
+        let answer = ask(client.connect().await, &post).await;
+        assert!(answer.ends_with("alive") && !answer.contains("x-mesh-unserved"), "{answer}");
+    }
+}
+
 /// What a pod sends to itself does not leave it, and so is not captured on the way in.
 #[tokio::test]
 async fn a_pod_reaches_itself_through_its_own_service() {

@@ -30,6 +30,18 @@ async fn a_request_reaches_an_endpoint_and_its_answer_comes_back() {
     }
 }
 
+/// PN-01 and PN-03: what policy and routes look at is what the upstream gets.
+#[tokio::test]
+async fn paths_are_canonical_before_anything_looks_at_them() {
+    let upstream = Upstream::start(ok).await;
+    let mesh = Mesh::outbound(service(|_, _| {}, &[upstream.address]));
+    for (path, canonical) in [("/app/%2E./admin", "/admin"), ("/app//../a%20b?x=/../", "/app/a%20b?x=/../")] {
+        let answer = mesh.get(path).await;
+        assert!(answer.contains(&format!("GET {canonical} HTTP/1.1\r\n")), "{path}: {answer}");
+    }
+    assert!(mesh.get("/admin%00").await.starts_with("HTTP/1.1 400 "));
+}
+
 #[tokio::test]
 async fn connections_are_used_again_on_both_sides() {
     let upstream = Upstream::saying("fine").await;
