@@ -28,7 +28,7 @@ pub struct Caller {
     pub pod_uid: String,
 }
 
-/// Checks tokens against a JWK set file, which is read anew for every key id it does not know yet.
+/// Checks tokens against a JWK set file, which is read anew at every check: keys are rotated, and checks are rare.
 pub struct Verifier {
     keys: PathBuf,
 }

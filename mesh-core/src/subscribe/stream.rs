@@ -209,13 +209,14 @@ fn take(held: &mut Held, handles: &Handles, messages: Vec<SubscribeResponse>) ->
 fn apply(held: &mut Held, handles: &Handles, update: &Update, answered: &mut Vec<Root>) -> Acknowledgement {
     let applied = held.apply(update);
     for refusal in &applied.refused {
-        tracing::warn!(
-            key = refusal.key,
-            reason = refusal.reason,
-            "refused; the last good version stays in use"
-        );
-        if let Ok(key) = crate::wire::decode_key(&refusal.key) {
-            (handles.notify)(Event::Refused(key, refusal.reason.clone()));
+        match crate::wire::decode_key(&refusal.key) {
+            // Whoever is told logs it.
+            Ok(key) => (handles.notify)(Event::Refused(key, refusal.reason.clone())),
+            Err(_) => tracing::warn!(
+                key = refusal.key,
+                reason = refusal.reason,
+                "refused, under a name we cannot read"
+            ),
         }
     }
     answered.extend(applied.root);
