@@ -24,10 +24,13 @@ fn is_ready(plane: &Plane) -> Result<(), String> {
     if plane.view().generation() == 0 { Err("the objects have not been read yet".to_owned()) } else { Ok(()) }
 }
 
-/// Proxies with what they hold, problems of objects, and the generation of the world.
+/// Proxies with what they hold, problems of objects, the generation of the world and the source's revision behind it.
 fn status(plane: &Plane) -> serde_json::Value {
+    // Before the view, so that the view is at least as new.
+    let revision = plane.revision();
     let view = plane.view();
     json!({
+        "revision": revision,
         "generation": view.generation(),
         "proxies": plane.registry().list(),
         "problems": view.problems(),

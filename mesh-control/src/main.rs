@@ -90,6 +90,11 @@ async fn follow(
             tracing::warn!("{problem}");
         }
         told.clone_from(&change.problems);
+        let revision = change.revision;
+        if change.is_empty() && generation > 0 {
+            plane.note_revision(revision);
+            continue;
+        }
         let touched = world.apply(change);
         if let Err(error) = allotments.keep(&world) {
             tracing::warn!(%error, "allotted addresses cannot be kept over a restart");
@@ -97,5 +102,6 @@ async fn follow(
         generation += 1;
         tracing::info!(generation, objects = touched.keys.len(), "the world has changed");
         plane.publish(View::new(world.clone(), generation));
+        plane.note_revision(revision);
     }
 }

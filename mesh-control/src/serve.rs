@@ -9,6 +9,7 @@ mod registry;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use mesh_core::wire::MAX_MESSAGE;
@@ -33,6 +34,7 @@ use crate::view::View;
 pub struct Plane {
     view: ArcSwap<View>,
     generation: watch::Sender<u64>,
+    revision: AtomicU64,
     authority: Authority,
     verifier: Verifier,
     registry: Registry,
@@ -44,6 +46,7 @@ impl Plane {
         Arc::new(Self {
             view: ArcSwap::from_pointee(View::default()),
             generation: watch::Sender::new(0),
+            revision: AtomicU64::new(0),
             authority,
             verifier,
             registry: Registry::default(),
@@ -55,6 +58,16 @@ impl Plane {
         let generation = view.generation();
         self.view.store(Arc::new(view));
         self.generation.send_replace(generation);
+    }
+
+    /// Notes that the view in place has everything up to the source's revision.
+    pub fn note_revision(&self, revision: u64) {
+        self.revision.store(revision, Ordering::Release);
+    }
+
+    /// The source's revision up to which the view in place has everything.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
     }
 
     /// The world as it is now.

@@ -8,6 +8,7 @@ pub mod locate;
 mod watch;
 
 pub use change::{Change, Loaded, Refusal};
+pub use files::REVISION_FILE;
 pub use watch::{WatchError, watch};
 
 #[cfg(test)]

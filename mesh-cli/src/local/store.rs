@@ -4,11 +4,13 @@
 //! control plane ignores and renamed, so it never reads half of one; the number in the name keeps the order of
 //! first application, which decides between objects of equal age.
 
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
+use mesh_control::source::REVISION_FILE;
 use serde_json::Value;
 
 use super::manifest::{Object, ObjectKey};
@@ -18,6 +20,8 @@ pub(crate) struct Store {
     folder: PathBuf,
     objects: IndexMap<ObjectKey, Stored>,
     applied: u64,
+    /// Writes so far; the control plane tells up to which it has read.
+    revision: Cell<u64>,
 }
 
 struct Stored {
@@ -37,7 +41,7 @@ pub(crate) enum Applied {
 impl Store {
     pub(crate) fn new(folder: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
-        Ok(Self { folder, objects: IndexMap::new(), applied: 0 })
+        Ok(Self { folder, objects: IndexMap::new(), applied: 0, revision: Cell::new(0) })
     }
 
     /// Adds or replaces an object.
@@ -51,6 +55,7 @@ impl Store {
                 write_object(file, &object.value)?;
             }
             stored.object = object;
+            self.revise()?;
             return Ok(Applied::Changed);
         }
         self.applied += 1;
@@ -60,6 +65,7 @@ impl Store {
             write_object(file, &object.value)?;
         }
         self.objects.insert(key, Stored { object, file });
+        self.revise()?;
         Ok(Applied::Created)
     }
 
@@ -67,6 +73,7 @@ impl Store {
     pub(crate) fn delete(&mut self, key: &ObjectKey) -> io::Result<bool> {
         let Some(stored) = self.objects.shift_remove(key) else { return Ok(false) };
         stored.file.map_or(Ok(()), fs::remove_file)?;
+        self.revise()?;
         Ok(true)
     }
 
@@ -109,12 +116,30 @@ impl Store {
 
     /// Writes a Pod, which the runner makes itself.
     pub(crate) fn write_pod(&self, namespace: &str, name: &str, value: &Value) -> io::Result<()> {
-        write_object(&self.pod_file(namespace, name), value)
+        write_object(&self.pod_file(namespace, name), value)?;
+        self.revise()
     }
 
-    pub(crate) fn remove_pod(&self, namespace: &str, name: &str) {
-        // A pod that failed before it was first written has no file.
-        let _ = fs::remove_file(self.pod_file(namespace, name));
+    pub(crate) fn remove_pod(&self, namespace: &str, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.pod_file(namespace, name)) {
+            // A pod that failed before it was first written has none.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => self.revise(),
+        }
+    }
+
+    /// The number of the last write, by which the control plane says what it has read.
+    pub(crate) const fn revision(&self) -> u64 {
+        self.revision.get()
+    }
+
+    fn revise(&self) -> io::Result<()> {
+        self.revision.set(self.revision.get() + 1);
+        let file = self.folder.join(REVISION_FILE);
+        let partial = file.with_extension("partial");
+        fs::write(&partial, self.revision.get().to_string())?;
+        fs::rename(partial, file)
     }
 
     fn pod_file(&self, namespace: &str, name: &str) -> PathBuf {
@@ -166,5 +191,18 @@ mod tests {
         let keys = store.find("services", "default", "cart");
         assert!(store.delete(&keys[0]).unwrap());
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn the_revision_counts_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::new(folder.path().to_owned()).unwrap();
+        store.apply(service(1)).unwrap();
+        store.apply(service(1)).unwrap();
+        store.write_pod("default", "cart-0", &serde_json::json!({})).unwrap();
+        store.remove_pod("default", "cart-0").unwrap();
+        store.remove_pod("default", "cart-0").unwrap();
+        assert_eq!(store.revision(), 3);
+        assert_eq!(fs::read_to_string(folder.path().join(REVISION_FILE)).unwrap(), "3");
     }
 }

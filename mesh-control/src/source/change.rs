@@ -18,6 +18,8 @@ pub struct Loaded {
     pub unreadable: BTreeSet<Arc<PathBuf>>,
     /// Everything wrong or worth knowing, in order of files and lines.
     pub problems: Vec<Problem>,
+    /// How far the writer of a followed folder had come before anything else was read; see [`super::REVISION_FILE`].
+    pub revision: u64,
 }
 
 /// An object whose latest version cannot be used.
@@ -38,6 +40,17 @@ pub struct Change {
     pub refused: Vec<Refusal>,
     /// All problems of the source, not only new ones.
     pub problems: Vec<Problem>,
+    /// Whether the problems are others than before.
+    pub retold: bool,
+    /// The writer's revision that this change brings the reader up to; zero where nobody counts.
+    pub revision: u64,
+}
+
+impl Change {
+    /// Whether it tells of nothing but that the writer's revision has been read.
+    pub fn is_empty(&self) -> bool {
+        self.upserted.is_empty() && self.removed.is_empty() && !self.retold
+    }
 }
 
 /// What a source held last, as far as comparing needs it.
@@ -45,10 +58,11 @@ pub struct Change {
 pub(super) struct Held {
     objects: BTreeMap<Key, (u64, Option<Arc<PathBuf>>)>,
     problems: Vec<Problem>,
+    revision: u64,
 }
 
 impl Held {
-    /// Takes in a new load and returns what changed; `None` when nothing did, problems included.
+    /// Takes in a new load and returns what changed; `None` when nothing did, problems and revision included.
     pub(super) fn update(&mut self, loaded: Loaded) -> Option<Change> {
         let mut kept = BTreeMap::new();
         let mut upserted = Vec::new();
@@ -74,12 +88,12 @@ impl Held {
             }
         }
         self.objects = kept;
-        let told = self.problems == loaded.problems;
+        let retold = self.problems != loaded.problems;
         self.problems.clone_from(&loaded.problems);
-        if upserted.is_empty() && removed.is_empty() && told {
-            return None;
-        }
-        Some(Change { upserted, removed, refused: loaded.refused, problems: loaded.problems })
+        let revised = std::mem::replace(&mut self.revision, loaded.revision) != loaded.revision;
+        let (refused, problems, revision) = (loaded.refused, loaded.problems, loaded.revision);
+        let change = Change { upserted, removed, refused, problems, retold, revision };
+        (revised || !change.is_empty()).then_some(change)
     }
 }
 
@@ -90,7 +104,9 @@ impl From<Loaded> for Change {
             upserted: loaded.objects,
             removed: Vec::new(),
             refused: loaded.refused,
+            retold: !loaded.problems.is_empty(),
             problems: loaded.problems,
+            revision: loaded.revision,
         }
     }
 }

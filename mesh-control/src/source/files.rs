@@ -24,6 +24,10 @@ const MAX_DOCUMENTS: usize = 10_000;
 /// How deep folders are followed; also ends loops of symbolic links.
 const MAX_FOLDERS: usize = 16;
 
+/// A file in a followed folder with a number that whoever writes there raises after each change. What is in effect is
+/// then known by number ([`Loaded::revision`]), so that a writer can wait for its own change and no other.
+pub const REVISION_FILE: &str = ".revision";
+
 /// Loads files, and folders with everything in them that ends in `.yaml`, `.yml` or `.json`.
 ///
 /// Folders are read in order of names; names that start with a dot are left out. Of several objects with one key the
@@ -75,6 +79,8 @@ impl Loader {
             let message = format!("more than {MAX_FOLDERS} folders deep; not read");
             return self.tell(path, Problem::warning("", message));
         }
+        // Before the objects: they are then at least as new as it says.
+        self.loaded.revision = self.loaded.revision.max(revision_in(path));
         let listing = std::fs::read_dir(path)
             .and_then(|entries| entries.map(|entry| entry.map(|e| e.path())).collect::<io::Result<Vec<_>>>());
         match listing {
@@ -231,6 +237,11 @@ fn documents(text: &str) -> Vec<Chunk<'_>> {
     }
     chunks.extend(chunk(&text[start..], first_line));
     chunks
+}
+
+fn revision_in(folder: &Path) -> u64 {
+    let text = read_bounded(&folder.join(REVISION_FILE)).unwrap_or_default();
+    text.trim().parse().unwrap_or_default()
 }
 
 fn is_marker(line: &str) -> bool {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::files::{load, load_text};
-use super::{Change, Loaded, watch};
+use super::{Change, Loaded, REVISION_FILE, watch};
 use crate::api::networking::{HttpRoute, VirtualService};
 use crate::api::{Content, Kind, Spec, StringMatch};
 
@@ -324,6 +324,22 @@ async fn changes_of_a_folder_arrive_as_differences() {
     assert_eq!(next(&mut changes).await, (vec![], vec![], 1));
     std::fs::remove_file(folder.path().join("one.yaml")).unwrap();
     assert_eq!(next(&mut changes).await, (vec![], strings(&["b", "d"]), 0));
+}
+
+#[tokio::test]
+async fn a_writer_can_tell_by_number_what_has_been_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let revise = |revision: u64| std::fs::write(folder.path().join(REVISION_FILE), revision.to_string());
+    std::fs::write(folder.path().join("one.yaml"), "apiVersion: v1\nkind: Service\nmetadata: {name: a}")
+        .unwrap();
+    revise(7).unwrap();
+    let mut changes = watch(vec![folder.path().to_owned()]).unwrap();
+    let first = changes.recv().await.unwrap();
+    assert_eq!((first.revision, first.is_empty()), (7, false));
+    // A change without meaning to us is read all the same.
+    revise(8).unwrap();
+    let second = changes.recv().await.unwrap();
+    assert_eq!((second.revision, second.is_empty()), (8, true));
 }
 
 #[test]

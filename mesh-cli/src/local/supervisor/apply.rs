@@ -12,10 +12,6 @@ use super::reconcile;
 use crate::local::channel::Sender;
 use crate::local::protocol::{Change, Event, FailureKind, Reply};
 
-/// The control plane reads a change at the latest this long after it was written; if its generation has not moved by
-/// then, the change meant nothing to it.
-const NOTICE: Duration = Duration::from_secs(1);
-
 /// Makes a change to the objects; with `wait`, returns when it is in effect or the time is over.
 pub(super) async fn change(
     mesh: &Rc<Mesh>,
@@ -28,11 +24,11 @@ pub(super) async fn change(
     let Some(wait) = wait else { return Ok(Reply::Changes(changes)) };
     reconcile::settle(mesh).await;
     let begun = Instant::now();
-    while let Some(waiting) = unsettled(mesh, &before, begun).await {
+    while let Some(waiting) = unsettled(mesh).await {
         if begun.elapsed() > wait {
             return Ok(finding(format!("changed, but not everywhere after {wait:?}: {waiting}")));
         }
-        reconcile::next_change(mesh).await;
+        reconcile::next_look(mesh).await;
     }
     let known = refusals(&before);
     let refused = refusals(&control_plane::status().await);
@@ -49,7 +45,7 @@ fn finding(message: String) -> Reply {
 }
 
 /// What is not yet as the objects say: pods first, then the control plane, then proxies.
-async fn unsettled(mesh: &Mesh, before: &Value, begun: Instant) -> Option<String> {
+pub(super) async fn unsettled(mesh: &Mesh) -> Option<String> {
     let pods: Vec<_> = mesh.pods.borrow().values().cloned().collect();
     if let Some(pod) = pods.iter().find(|pod| !pod.is_ready() && !pod.is_finished()) {
         return Some(format!("{}/{}: {}", pod.place.namespace, pod.place.name, pod.trouble()));
@@ -58,13 +54,13 @@ async fn unsettled(mesh: &Mesh, before: &Value, begun: Instant) -> Option<String
     if control.is_null() {
         return Some("the control plane does not answer".to_owned());
     }
-    let generation = |status: &Value| status.get("generation").and_then(Value::as_u64);
-    if begun.elapsed() < NOTICE && generation(&control) == generation(before) {
+    let number = |name: &str| control.get(name).and_then(Value::as_u64);
+    if number("revision") < Some(mesh.store.borrow().revision()) {
         return Some("the control plane has not read it yet".to_owned());
     }
     let current = |proxy: &&Value| {
         let acknowledged = proxy.get("acked").and_then(Value::as_u64);
-        proxy.get("in_sync").and_then(Value::as_bool) == Some(true) && acknowledged >= generation(&control)
+        proxy.get("in_sync").and_then(Value::as_bool) == Some(true) && acknowledged >= number("generation")
     };
     let stale = proxies(&control).find(|proxy| !current(proxy))?;
     Some(format!("the proxy {} has not acknowledged", name(stale)))

@@ -97,7 +97,9 @@ async fn live(mesh: Rc<Mesh>, pod: Rc<Pod>) {
         }
     }
     *pod.sender.borrow_mut() = None;
-    mesh.store.borrow().remove_pod(&pod.place.namespace, &pod.place.name);
+    if let Err(error) = mesh.store.borrow().remove_pod(&pod.place.namespace, &pod.place.name) {
+        pod.note(format!("removing the Pod object: {error}"));
+    }
     mesh.pods.borrow_mut().remove(&(pod.place.namespace.clone(), pod.place.name.clone()));
     mesh.changed.notify_waiters();
 }

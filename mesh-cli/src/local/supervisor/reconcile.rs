@@ -12,10 +12,17 @@ use crate::local::token;
 
 /// Changes may be announced while nobody waits; this bounds how late they are seen.
 const LATEST: Duration = Duration::from_millis(200);
+/// How often the control plane is asked how far it is, while somebody waits for it.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits for a change of pods or objects, or a short while.
 pub(super) async fn next_change(mesh: &Mesh) {
     let _ = tokio::time::timeout(LATEST, mesh.changed.notified()).await;
+}
+
+/// As [`next_change`], for those who also wait for the control plane, which wakes nobody here.
+pub(super) async fn next_look(mesh: &Mesh) {
+    let _ = tokio::time::timeout(LOOK, mesh.changed.notified()).await;
 }
 
 /// Reconciles after every change.

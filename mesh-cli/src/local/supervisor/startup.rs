@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::mesh::Mesh;
 use super::pods::Pod;
-use super::{control_plane, reconcile};
+use super::{apply, control_plane, reconcile};
 use crate::local::protocol::Event;
 
 /// After this long a pod that is not ready shows its log, and the start goes on without it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long proxies may take to hear of the last pod that became ready.
+const ACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 /// Starts everything, then says that the mesh is up.
 pub(super) async fn run(mesh: Rc<Mesh>) {
@@ -26,8 +28,20 @@ pub(super) async fn run(mesh: Rc<Mesh>) {
     mesh.changed.notify_waiters();
     reconcile::settle(&mesh).await;
     await_pods(&mesh, &mut told).await;
+    await_proxies(&mesh).await;
     let status = mesh.status().await;
     mesh.tell(Event::Up { status }).await;
+}
+
+/// A pod that is ready gets traffic once the proxies know of it: the first request should not come too early. What
+/// does not settle does not hold up the start; `mesh status` shows it.
+async fn await_proxies(mesh: &Mesh) {
+    let settled = async {
+        while apply::unsettled(mesh).await.is_some() {
+            reconcile::next_look(mesh).await;
+        }
+    };
+    let _ = tokio::time::timeout(ACKNOWLEDGED, settled).await;
 }
 
 /// Waits until each pod is ready or has used up the patience, and tells of each once.
