@@ -1,0 +1,105 @@
+//! `mesh-bench`: what a request costs, side by side with what people would pick instead.
+//!
+//! Every subject is a reverse proxy in front of the same backend, on loopback, with one worker. In each round every
+//! subject is driven at the same fixed rate, one after the other, and the order turns with the round, so that a noisy
+//! moment of the machine hits none of them alone. The main figure is the processor time of the subject's processes
+//! (from the kernel's accounting) per request; it stays put where throughput does not. Latency counts from the
+//! scheduled time of a request (no coordinated omission).
+//!
+//! It does not tune the machine and pins nothing; spread is printed beside every median.
+
+mod backend;
+mod case;
+mod forwarder;
+mod generator;
+mod mesh;
+mod process;
+mod report;
+mod round;
+mod subject;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+/// Compare the mesh's ingress gateway with other reverse proxies on this machine
+#[derive(Parser)]
+#[command(name = "mesh-bench")]
+struct Arguments {
+    #[command(subcommand)]
+    role: Option<Role>,
+    #[command(flatten)]
+    measurement: Measurement,
+}
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct Measurement {
+    /// Rounds; in each, every subject is measured once per case
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of load per subject, case and round
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+    /// Cases to run, by name; all when none is given
+    #[arg(long, value_name = "NAME")]
+    case: Vec<String>,
+    /// Subjects to measure, by name; all that are installed when none is given
+    #[arg(long, value_name = "NAME")]
+    subject: Vec<String>,
+    /// A TOML file with more subjects, as e2e/load/subjects/subjects.toml has them
+    #[arg(long, value_name = "FILE")]
+    subjects: Option<PathBuf>,
+    /// `text` or `json`
+    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+    output: String,
+    /// Also draw the processor time per request as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+impl Measurement {
+    const fn duration(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+/// Processes that the benchmark starts from its own executable.
+#[derive(Subcommand)]
+enum Role {
+    /// The backend that all subjects forward to
+    #[command(hide = true)]
+    Backend,
+    /// A plain forwarder on hyper, the reference
+    #[command(hide = true)]
+    Forwarder {
+        #[arg(long)]
+        listen: std::net::SocketAddr,
+        #[arg(long)]
+        backend: std::net::SocketAddr,
+    },
+}
+
+fn main() -> ExitCode {
+    match start(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mesh-bench: {error:#}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn start(arguments: Arguments) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        match arguments.role {
+            Some(Role::Backend) => backend::serve().await,
+            Some(Role::Forwarder { listen, backend }) => forwarder::serve(listen, backend).await,
+            None => round::measure(&arguments.measurement).await,
+        }
+    })
+}

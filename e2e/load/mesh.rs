@@ -1,0 +1,130 @@
+//! Our own subject: a control plane that reads files, and the ingress gateway, as they run in production.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context as _, bail, ensure};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+
+use crate::generator::HOST;
+use crate::process::{Running, free_address};
+
+const READY: Duration = Duration::from_secs(20);
+
+/// Starts both; the gateway is what is measured.
+pub(crate) async fn start(
+    backend: SocketAddr,
+    folder: &Path,
+) -> anyhow::Result<(SocketAddr, Running, Vec<Running>)> {
+    let folder = folder.join("mesh");
+    let objects = folder.join("objects");
+    std::fs::create_dir_all(&objects)?;
+    let (gateway, control, admin) = (free_address()?, free_address()?, free_address()?);
+    std::fs::write(objects.join("objects.yaml"), manifests(gateway, backend))?;
+    std::fs::write(folder.join("token"), credentials(&folder.join("keys.json"))?)?;
+
+    let root = folder.join("root.pem");
+    let mut command = Command::new(binary("mesh-control")?);
+    command
+        .args(["--listen", &control.to_string(), "--admin", &admin.to_string(), "--source"])
+        .args([&objects, Path::new("--token-keys"), &folder.join("keys.json"), Path::new("--state")])
+        .args([&folder.join("control"), Path::new("--root-out"), &root]);
+    let log = folder.join("mesh-control.log");
+    let mut control_plane = Running::start(&mut command, &log)?;
+    control_plane.listening(control, &log).await?;
+    within(READY, || root.exists()).await.context("the control plane wrote no root certificate")?;
+
+    let mut command = Command::new(binary("mesh-ingress")?);
+    command
+        .args(["--control", &format!("https://{control}"), "--control-root"])
+        .args([&root, Path::new("--token-file"), &folder.join("token")])
+        .args(["--pod", POD, "--namespace", NAMESPACE, "--pod-uid", "bench", "--address", "127.0.0.1"])
+        .args(["--service-account", NAMESPACE]);
+    let log = folder.join("mesh-ingress.log");
+    let mut process = Running::start(&mut command, &log)?;
+    process.listening(gateway, &log).await?;
+    Ok((gateway, process, vec![control_plane]))
+}
+
+const NAMESPACE: &str = "istio-system";
+const POD: &str = "bench-gateway";
+
+fn manifests(gateway: SocketAddr, backend: SocketAddr) -> String {
+    let (port, backend) = (gateway.port(), backend.port());
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: {POD}, namespace: {NAMESPACE}, uid: bench, labels: {{istio: ingressgateway}}}}
+spec: {{serviceAccountName: {NAMESPACE}}}
+status: {{podIP: 127.0.0.1, conditions: [{{type: Ready, status: 'True'}}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: backend}}
+spec:
+  hosts: [backend.example]
+  ports: [{{number: {backend}, name: http, protocol: HTTP}}]
+  resolution: STATIC
+  endpoints: [{{address: 127.0.0.1}}]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: bench}}
+spec:
+  selector: {{istio: ingressgateway}}
+  servers: [{{port: {{number: {port}, name: http, protocol: HTTP}}, hosts: [{HOST}]}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: bench}}
+spec:
+  hosts: [{HOST}]
+  gateways: [bench]
+  http: [{{route: [{{destination: {{host: backend.example, port: {{number: {backend}}}}}}}]}}]
+"
+    )
+}
+
+/// A token as a kubelet would give one; its key goes into a file for the control plane.
+fn credentials(keys: &Path) -> anyhow::Result<String> {
+    let pair = rcgen::KeyPair::generate()?;
+    let key = EncodingKey::from_ec_der(pair.serialized_der());
+    let mut public = Jwk::from_encoding_key(&key, Algorithm::ES256)?;
+    public.common.key_id = Some("bench".to_owned());
+    std::fs::write(keys, serde_json::json!({ "keys": [public] }).to_string())?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let claims = serde_json::json!({
+        "iss": "mesh-bench", "aud": ["mesh-ca"], "iat": now, "exp": now + 24 * 3600,
+        "sub": format!("system:serviceaccount:{NAMESPACE}:{NAMESPACE}"),
+        "kubernetes.io": {
+            "namespace": NAMESPACE, "pod": {"name": POD, "uid": "bench"}, "serviceaccount": {"name": NAMESPACE},
+        },
+    });
+    let header = Header { kid: Some("bench".to_owned()), ..Header::new(Algorithm::ES256) };
+    Ok(jsonwebtoken::encode(&header, &claims, &key)?)
+}
+
+/// Beside this executable.
+fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let file = std::env::current_exe()?.with_file_name(name);
+    ensure!(
+        file.is_file(),
+        "{} is missing; `cargo build --release --workspace --bins` makes it",
+        file.display()
+    );
+    Ok(file)
+}
+
+async fn within(limit: Duration, condition: impl Fn() -> bool) -> anyhow::Result<()> {
+    let end = Instant::now() + limit;
+    while !condition() {
+        if Instant::now() > end {
+            bail!("not within {limit:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}

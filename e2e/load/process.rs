@@ -1,0 +1,105 @@
+//! Processes of a subject, and what the kernel says that they used.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+/// A process that ends, with its children, when this is dropped.
+pub(crate) struct Running {
+    child: Child,
+}
+
+impl Running {
+    /// Starts a program without input; its output goes to a file that an error can quote.
+    pub(crate) fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+        let file = std::fs::File::create(log).with_context(|| format!("creating {}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
+        Ok(Self { child })
+    }
+
+    /// Takes over a process that was started otherwise.
+    pub(crate) const fn of(child: Child) -> Self {
+        Self { child }
+    }
+
+    /// Waits until something listens.
+    pub(crate) async fn listening(&mut self, address: SocketAddr, log: &Path) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            if tokio::net::TcpStream::connect(address).await.is_ok() {
+                return Ok(());
+            }
+            let output = || std::fs::read_to_string(log).unwrap_or_default();
+            if let Some(status) = self.child.try_wait()? {
+                bail!("ended with {status} before it listened\n{}", output());
+            }
+            if Instant::now() > end {
+                bail!("does not listen on {address} after 20 s\n{}", output());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The process and its descendants.
+    pub(crate) fn family(&self) -> Vec<u32> {
+        let mut found = vec![self.child.id()];
+        let mut at = 0;
+        while let Some(id) = found.get(at) {
+            let children =
+                std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+            at += 1;
+        }
+        found
+    }
+
+    /// Processor time that it and its descendants have used.
+    pub(crate) fn processor_time(&self) -> Duration {
+        self.family().into_iter().map(processor_time).sum()
+    }
+
+    /// Memory that it and its descendants hold, shared pages by share (PSS), in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        self.family().into_iter().map(memory).sum()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for id in self.family().into_iter().rev() {
+            if let Some(id) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
+                // One that is gone already needs no end.
+                let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+            }
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// Time on a processor, user and system together, of all threads that live, in the scheduler's nanoseconds.
+///
+/// `stat` counts in ticks of 10 ms, too coarse for rounds of seconds.
+pub(crate) fn processor_time(id: u32) -> Duration {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{id}/task")) else { return Duration::ZERO };
+    let of_thread = |thread: std::fs::DirEntry| -> Option<u64> {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse().ok()
+    };
+    Duration::from_nanos(threads.flatten().filter_map(of_thread).sum())
+}
+
+fn memory(id: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{id}/smaps_rollup")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
