@@ -16,8 +16,8 @@ use super::{Pod, probe};
 use crate::local::container::{self, Launch, Privileges};
 use crate::local::controllers::PROXY_CONTAINER;
 use crate::local::manifest::RestartPolicy;
-use crate::local::plan::sidecar::PROXY_USER;
-use crate::local::plan::{ContainerPlan, ProxyPlan};
+use crate::local::plan::sidecar::{PROXY_USER, RESOLVER_FILE};
+use crate::local::plan::{ContainerPlan, MountPlan, ProxyPlan};
 use crate::local::protocol::FromPod;
 use crate::local::reaper::{ExitCode, Process};
 
@@ -81,18 +81,18 @@ async fn start_proxy(pod: &Rc<Pod>, proxy: &ProxyPlan) -> anyhow::Result<()> {
         capture(pod, proxy).await?;
     }
     let mut environment = proxy.environment.clone();
-    if !proxy.listeners.is_empty() {
-        let pairs = proxy.listeners.iter().zip(&pod.listeners);
-        let pairs: Vec<String> =
-            pairs.map(|(port, listener)| format!("{port}={}", listener.as_raw_fd())).collect();
-        environment.push(("MESH_LISTEN_FDS".to_owned(), pairs.join(",")));
-    }
+    environment.extend(inherited_variables(proxy, &pod.inherited));
     let container = ContainerPlan {
         name: PROXY_CONTAINER.to_owned(),
         command: proxy.command.clone(),
         environment,
         directory: "/".into(),
-        mounts: Vec::new(),
+        // The pod's own names the address at which the proxy answers itself.
+        mounts: vec![MountPlan {
+            source: RESOLVER_FILE.into(),
+            target: "/etc/resolv.conf".into(),
+            read_only: true,
+        }],
         user: Some(PROXY_USER),
         group: None,
         readiness: Some(probe::of_proxy()),
@@ -108,6 +108,22 @@ async fn start_proxy(pod: &Rc<Pod>, proxy: &ProxyPlan) -> anyhow::Result<()> {
         pod.until(proxy_ready).await;
     }
     Ok(())
+}
+
+/// Tells the proxy under which numbers it finds what it inherits.
+fn inherited_variables(proxy: &ProxyPlan, inherited: &[OwnedFd]) -> Vec<(String, String)> {
+    let (listeners, rest) = inherited.split_at(proxy.listeners.len().min(inherited.len()));
+    let mut variables = Vec::new();
+    if !listeners.is_empty() {
+        let pairs = proxy.listeners.iter().zip(listeners);
+        let pairs: Vec<String> =
+            pairs.map(|(port, listener)| format!("{port}={}", listener.as_raw_fd())).collect();
+        variables.push(("MESH_LISTEN_FDS".to_owned(), pairs.join(",")));
+    }
+    if let Some(way_out) = rest.first() {
+        variables.push(("MESH_BROKER_FD".to_owned(), way_out.as_raw_fd().to_string()));
+    }
+    variables
 }
 
 /// Programs the capture rules; needs the privileges that the proxy itself does not get.
@@ -240,8 +256,8 @@ fn start(pod: &Pod, job: &Job) -> anyhow::Result<Process> {
             .context("starting a process");
     }
     launch.privileges = Privileges::Proxy;
-    launch.kept = pod.listeners.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
-    container::inheriting(&pod.listeners, || {
+    launch.kept = pod.inherited.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
+    container::inheriting(&pod.inherited, || {
         container::spawn(&pod.reaper, &launch, |command| to_log(command, log))
     })?
     .context("starting a process")
