@@ -47,7 +47,11 @@ async fn start_in_order(pod: &Rc<Pod>) -> anyhow::Result<()> {
         start_proxy(pod, proxy).await?;
     }
     for container in &pod.plan.init {
-        run_init(pod, container).await?;
+        if container.stays {
+            run_beside(pod, container).await;
+        } else {
+            run_init(pod, container).await?;
+        }
     }
     let tasks: Vec<_> = pod
         .plan
@@ -98,6 +102,9 @@ async fn start_proxy(pod: &Rc<Pod>, proxy: &ProxyPlan) -> anyhow::Result<()> {
         readiness: Some(probe::of_proxy()),
         startup: None,
         liveness: None,
+        post_start: None,
+        pre_stop: None,
+        stays: false,
     };
     let job = Job { container, kind: Kind::Proxy };
     let stopping = pod.proxy_stopping.clone();
@@ -163,6 +170,18 @@ async fn run_init(pod: &Rc<Pod>, container: &ContainerPlan) -> anyhow::Result<()
         state.containers.remove(&container.name);
     });
     if code == 0 { Ok(()) } else { bail!("init container `{}` ended with exit code {code}", container.name) }
+}
+
+/// An init container that goes on: the next begins when it has started, and it ends after the others.
+async fn run_beside(pod: &Rc<Pod>, container: &ContainerPlan) {
+    let job = Job { container: container.clone(), kind: Kind::Application };
+    let stopping = pod.proxy_stopping.clone();
+    tokio::task::spawn_local(keep_running(Rc::clone(pod), job, RestartPolicy::Always, stopping));
+    pod.until(|state| {
+        let state = state.containers.get(&container.name);
+        state.is_some_and(|state| state.message.is_empty() && (state.ready || container.startup.is_none()))
+    })
+    .await;
 }
 
 struct Job {
@@ -232,10 +251,7 @@ async fn run_once(pod: &Rc<Pod>, job: &Job, stopping: &CancellationToken) -> Exi
     pod.running.set(pod.running.get() + 1);
     let code = tokio::select! {
         code = process.wait() => code,
-        () = stopping.cancelled() => {
-            process.signal_group(Signal::TERM);
-            process.wait().await
-        }
+        () = stopping.cancelled() => end(pod, container, &mut process).await,
         () = probe::until_unhealthy(pod, container) => {
             process.signal_group(Signal::KILL);
             process.wait().await
@@ -246,6 +262,19 @@ async fn run_once(pod: &Rc<Pod>, job: &Job, stopping: &CancellationToken) -> Exi
     pod.running.set(pod.running.get() - 1);
     pod.state_changed.notify_waiters();
     code
+}
+
+/// Ends a container in order; whoever stops the pod bounds the time.
+async fn end(pod: &Rc<Pod>, container: &ContainerPlan, process: &mut Process) -> ExitCode {
+    if let Some(hook) = &container.pre_stop {
+        tokio::select! {
+            // It may fail: the container ends all the same.
+            _ = probe::carry_out(pod, container, hook) => {}
+            code = process.wait() => return code,
+        }
+    }
+    process.signal_group(Signal::TERM);
+    process.wait().await
 }
 
 fn start(pod: &Pod, job: &Job) -> anyhow::Result<Process> {
@@ -270,8 +299,10 @@ fn to_log(command: &mut Command, log: (OwnedFd, OwnedFd)) {
 /// Ends the containers within `grace`, then the proxy.
 pub(super) async fn stop(pod: &Rc<Pod>, grace: Duration) {
     pod.stopping.cancel();
-    let proxies = usize::from(pod.plan.proxy.is_some());
-    let _ = tokio::time::timeout(grace, wait_for_running(pod, proxies)).await;
+    // Those that end last.
+    let beside = pod.plan.init.iter().filter(|container| container.stays).count();
+    let last = usize::from(pod.plan.proxy.is_some()) + beside;
+    let _ = tokio::time::timeout(grace, wait_for_running(pod, last)).await;
     pod.proxy_stopping.cancel();
     let _ = tokio::time::timeout(PROXY_GRACE, wait_for_running(pod, 0)).await;
     // Leaving process 1 kills whatever is left.
