@@ -124,7 +124,9 @@ fn lookup(view: &View, host: &Host) -> Found {
         Some(service) if service.is_kubernetes() && matches!(service.host, HostPattern::Exact(_)) => {
             Found::Addresses(sidecar::pods(&scope, service))
         }
-        _ if host.as_str().ends_with(CLUSTER_DOMAIN) => Found::Nothing,
+        _ if host.as_str().ends_with(CLUSTER_DOMAIN) => {
+            sidecar::pod(&scope, host).map_or(Found::Nothing, |address| Found::Addresses(vec![address]))
+        }
         _ => Found::NotOurs,
     }
 }
