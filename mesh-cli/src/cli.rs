@@ -81,6 +81,9 @@ pub(crate) struct Up {
     /// Port of 127.0.0.1 for the ingress gateway's HTTPS; 0 takes any free one.
     #[arg(long, default_value_t = 8443, value_name = "PORT")]
     pub(crate) https_port: u16,
+    /// Let pods reach this machine, its loopback included, as host.mesh.internal.
+    #[arg(long)]
+    pub(crate) allow_host: bool,
     /// How pods are kept apart.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) isolation: Isolation,

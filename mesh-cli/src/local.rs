@@ -1,7 +1,8 @@
 //! The one-machine runner behind `mesh up`: it plays scheduler, kubelet and controllers.
 //!
 //! ```text
-//! mesh up              host namespaces: opens the ingress ports and the control socket, prints progress
+//! mesh up              host namespaces: opens the ingress ports, the control socket and
+//! │                    connections to the outside; prints progress
 //! └ mesh supervise     enters new user, pid, mount, network, ipc and uts namespaces
 //!   └ mesh supervisor  process 1 there: bridge, tokens, object folder, controllers, control socket
 //!     ├ mesh-control
@@ -16,6 +17,7 @@
 //! It does not isolate files: processes see the host's file system, with their own `/run`, `/tmp`, host name,
 //! `resolv.conf` and `hosts`.
 
+pub(crate) mod broker;
 pub(crate) mod channel;
 pub(crate) mod container;
 pub(crate) mod controllers;

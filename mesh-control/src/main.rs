@@ -15,6 +15,7 @@ use mesh_control::settings::Settings;
 use mesh_control::source::{Change, watch};
 use mesh_control::tokens::Verifier;
 use mesh_control::view::View;
+use mesh_core::broker::Broker;
 use mesh_core::daemon::{logging, signals};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -34,7 +35,13 @@ async fn main() -> anyhow::Result<()> {
     let pages = bind(settings.admin).await?;
     let dns = match settings.dns {
         Some(address) => {
-            Some(dns::Server::bind(address).await.with_context(|| format!("taking DNS on {address}"))?)
+            let broker = settings.broker_fd.map(Broker::inherited).transpose();
+            let broker = broker.context("taking over the socket of MESH_BROKER_FD")?;
+            Some(
+                dns::Server::bind(address, broker)
+                    .await
+                    .with_context(|| format!("taking DNS on {address}"))?,
+            )
         }
         None => None,
     };

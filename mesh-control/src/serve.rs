@@ -5,11 +5,13 @@
 
 mod config;
 mod identity;
+mod incoming;
 mod registry;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mesh_core::wire::MAX_MESSAGE;
@@ -17,7 +19,6 @@ use mesh_core::wire::v1::config_server::ConfigServer;
 use mesh_core::wire::v1::identity_server::IdentityServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -29,6 +30,9 @@ use crate::api::core::Pod;
 use crate::ca::Authority;
 use crate::tokens::{Caller, Verifier};
 use crate::view::View;
+
+/// For a TLS handshake with a proxy.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// What the services share.
 pub struct Plane {
@@ -127,7 +131,7 @@ impl Plane {
     ) -> anyhow::Result<()> {
         let address: SocketAddr = listener.local_addr()?;
         let (certificate, key) = self.authority.server(address.ip())?;
-        let tls = ServerTlsConfig::new().identity(TlsIdentity::from_pem(certificate, key));
+        let tls = ServerTlsConfig::new().identity(TlsIdentity::from_pem(certificate, key)).timeout(HANDSHAKE);
         let configuration = ConfigServer::new(config::Service::new(Arc::clone(self), stop.clone()));
         Server::builder()
             .tls_config(tls)?
@@ -139,7 +143,7 @@ impl Plane {
                 configuration.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE),
             )
             .add_service(IdentityServer::new(identity::Service::new(Arc::clone(self))))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+            .serve_with_incoming_shutdown(incoming::connections(listener), stop.cancelled_owned())
             .await?;
         Ok(())
     }

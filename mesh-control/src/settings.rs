@@ -19,6 +19,9 @@ pub struct Settings {
     /// Where DNS queries of pods without a proxy are answered; nowhere when absent.
     #[arg(long)]
     pub dns: Option<SocketAddr>,
+    /// Socket, opened by the parent process, on which names outside of the mesh are asked for.
+    #[arg(long, env = "MESH_BROKER_FD", value_name = "FD")]
+    pub broker_fd: Option<i32>,
     /// A JWK set file with the keys of service-account tokens.
     #[arg(long)]
     pub token_keys: PathBuf,

@@ -28,6 +28,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+mod way_out;
 mod worker;
 
 use std::io;

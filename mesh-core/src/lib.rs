@@ -4,16 +4,18 @@
 //! [`decide`] (what becomes of a request), [`balance`] and [`guard`]. It takes time and randomness as arguments and does
 //! no I/O, so that the same code serves traffic, explains a decision offline and runs in exact tests.
 //!
-//! Features add the rest, whole modules at a time: `wire` (the protocol's encoding), `tls`, `telemetry`, `engine` (the
-//! data plane), `subscribe` (the control plane's client), `daemon` (what a long-running binary needs), `testing`.
+//! Features add the rest, whole modules at a time: `wire` (the protocol's encoding), `tls`, `telemetry`, `broker`
+//! (connections that another process opens), `engine` (the data plane), `subscribe` (the control plane's client), `daemon` (what a long-running binary needs), `testing`.
 //!
 //! A layer may name only layers below it:
-//! `proxy` → `engine | subscribe | daemon` → `tls | wire | telemetry` → `decide` → `snapshot` → `balance | guard` → `model` →
+//! `proxy` → `engine | subscribe | daemon` → `tls | wire | telemetry | broker` → `decide` → `snapshot` → `balance | guard` → `model` →
 //! `message, identity, failure, name`.
 
 #![warn(missing_docs)]
 
 pub mod balance;
+#[cfg(feature = "broker")]
+pub mod broker;
 pub mod canonical;
 #[cfg(feature = "daemon")]
 pub mod daemon;

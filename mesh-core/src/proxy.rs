@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -81,6 +82,8 @@ where
     B: Future<Output = io::Result<()>>,
 {
     logging::init();
+    let broker = flags.broker().context("taking over the socket of MESH_BROKER_FD")?;
+    let settings = Settings { broker, ..settings };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(role, flags, settings, beside))
 }

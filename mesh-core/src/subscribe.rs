@@ -87,7 +87,7 @@ pub enum Event {
 ///
 /// # Errors
 /// When the state folder cannot be made private. A control plane that cannot be reached is not an error: it is tried
-/// again, from 100 ms up to 15 s apart.
+/// again, from 100 ms up to 5 s apart.
 pub async fn run(
     settings: Settings,
     handles: Handles,
@@ -109,7 +109,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Waits between attempts: doubling from 100 ms to 15 s, with jitter so that a thousand proxies do not come back in
+/// Waits between attempts: doubling from 100 ms to 5 s, with jitter so that a thousand proxies do not come back in
 /// step.
 #[derive(Debug)]
 struct Backoff {
@@ -118,7 +118,7 @@ struct Backoff {
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
-    const LAST: Duration = Duration::from_secs(15);
+    const LAST: Duration = Duration::from_secs(5);
 
     const fn new() -> Self {
         Self { next: Self::FIRST }

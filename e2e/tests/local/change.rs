@@ -10,9 +10,11 @@ use crate::mesh::summary;
 use crate::process::Running;
 use crate::scenario::{Given, Key, Scenario};
 
-/// Load from inside and outside, each half of 500 requests per second on 64 connections.
-const LOAD: [&str; 8] =
-    ["--rate", "250", "--connections", "32", "--duration", "8s", "--count-by", "x-echo-version"];
+/// Load from a pod: 500 requests per second on 64 connections.
+const INSIDE: [&str; 4] = ["--rate", "500", "--connections", "64"];
+/// And beside it from outside, through the gateway.
+const OUTSIDE: [&str; 4] = ["--rate", "100", "--connections", "16"];
+const LOAD: [&str; 4] = ["--duration", "8s", "--count-by", "x-echo-version"];
 /// How long the load runs before the change.
 const BEFORE: Duration = Duration::from_secs(3);
 /// How long a change may take to be seen everywhere.
@@ -72,8 +74,8 @@ fn split_follows_under_load(given: &Given<'_>) -> anyhow::Result<()> {
     let mesh = given.mesh;
     mesh.eventually(|| mesh.get("frontend", &["http://app:8080/"]).answered_by("app"))?;
     mesh.eventually(|| mesh.ingress("http://app.example.com/", &[]).answered_by("app"))?;
-    let inside = mesh.start_in("frontend", &[&["load", "http://app:8080/"], &LOAD[..]].concat());
-    let outside = mesh.start_outside(&[&["load", "http://app.example.com/"], &LOAD[..]].concat());
+    let inside = mesh.start_in("frontend", &[&["load", "http://app:8080/"], &INSIDE[..], &LOAD].concat());
+    let outside = mesh.start_outside(&[&["load", "http://app.example.com/"], &OUTSIDE[..], &LOAD].concat());
     let loads = [inside, outside].map(Load::started);
 
     // The load itself takes this long; there is nothing to wait for.

@@ -19,6 +19,7 @@ mod ingress;
 mod mesh;
 mod observe;
 mod outage;
+mod outside;
 mod process;
 mod prometheus;
 mod reviews;
@@ -66,10 +67,23 @@ fn service_to_service() {
     scenario::run(&mesh, &[&SERVICES[..], &[prometheus::scenarios()]].concat());
 }
 
+/// Rows S33 (ALLOW_ANY, REGISTRY_ONLY), and the way out of a mesh on one machine.
+#[test]
+fn way_out() {
+    let workloads = ["outside/workloads.yaml"];
+    let Some(mesh) = Mesh::up_with(&["--allow-host"], &workloads) else { return };
+    scenario::run(&mesh, &[outside::SCENARIOS]);
+    drop(mesh);
+    let Some(mesh) = Mesh::up(&workloads) else { return };
+    outside::host_is_closed(&mesh);
+}
+
 /// Cheap, and runs everywhere: a typing error in a reference should not need a mesh to be found.
 #[test]
 fn every_reference_names_a_manifest() {
-    let all = [INGRESS.as_slice(), &BOOKINFO, &SERVICES, &[prometheus::all()]].concat().concat();
+    let all = [INGRESS.as_slice(), &BOOKINFO, &SERVICES, &[prometheus::all(), outside::SCENARIOS]]
+        .concat()
+        .concat();
     for reference in all.iter().flat_map(scenario::Scenario::references) {
         assert!(fixture::manifest(reference).contains("\nkind: "), "{reference} holds no object");
     }

@@ -48,12 +48,18 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// Starts a mesh from manifests; none if this machine cannot have one and need not.
     pub(crate) fn up(manifests: &[&str]) -> Option<Self> {
+        Self::up_with(&[], manifests)
+    }
+
+    /// The same with further flags.
+    pub(crate) fn up_with(flags: &[&str], manifests: &[&str]) -> Option<Self> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let name = unique_name();
         let before = Footprint::take(&name);
         let files: Vec<_> = manifests.iter().map(|reference| to_file(&manifest(reference))).collect();
         let mut command = Command::new(binary("mesh"));
         command.args(["up", "--name", &name, "--http-port", "0", "--https-port", "0", "--output", "json"]);
+        command.args(flags);
         command.env("PATH", path_with_binaries());
         for file in &files {
             command.arg("-f").arg(file.path());

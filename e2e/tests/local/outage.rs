@@ -65,11 +65,11 @@ fn proxies_come_back(mesh: &Mesh, sidecar: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// 200 requests per second, under way.
+/// 500 requests per second on 64 connections, under way.
 fn load(mesh: &Mesh, duration: Duration) -> anyhow::Result<Running> {
     let duration = format!("{}s", duration.as_secs());
     let arguments =
-        ["load", "http://app:8080/", "--rate", "200", "--connections", "16", "--duration", &duration];
+        ["load", "http://app:8080/", "--rate", "500", "--connections", "64", "--duration", &duration];
     let mut load = mesh.start_in("frontend", &arguments);
     load.line(Duration::from_secs(10))?.context("the load does not start")?;
     Ok(load)

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, status};
 use crate::cli::{Isolation, Up};
+use crate::local::broker::HostAccess;
 use crate::local::launch::{self, Error, Options, Running};
 use crate::local::manifest;
 use crate::local::protocol::{Event, IdentityMap};
@@ -35,8 +36,14 @@ pub(crate) fn run(flags: Up, output: &Output) -> anyhow::Result<ExitCode> {
     super::show_problems(&flags.files, output);
     // Before anything is started: containers that cannot run are the user's most likely mistake.
     crate::local::controllers::desired(objects.iter())?;
-    let options =
-        Options { name: flags.mesh.name, http_port: flags.http_port, https_port: flags.https_port, objects };
+    let host = if flags.allow_host { HostAccess::Allowed } else { HostAccess::Refused };
+    let options = Options {
+        name: flags.mesh.name,
+        http_port: flags.http_port,
+        https_port: flags.https_port,
+        host,
+        objects,
+    };
     run_local(async {
         let running = launch::start(options, |text| output.starting(text)).await.map_err(refused)?;
         attend(running, flags.detach, output).await

@@ -29,21 +29,38 @@ pub(crate) async fn get(
     path: &str,
     deadline: Duration,
 ) -> anyhow::Result<(u16, String)> {
-    match tokio::time::timeout(deadline, exchange(address, path)).await {
+    get_with(address, path, &[], deadline).await
+}
+
+/// The same with further headers; one of them may be `Host`.
+pub(crate) async fn get_with(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(String, String)],
+    deadline: Duration,
+) -> anyhow::Result<(u16, String)> {
+    match tokio::time::timeout(deadline, exchange(address, path, headers)).await {
         Ok(result) => result,
         Err(_) => bail!("{address} did not answer within {deadline:?}"),
     }
 }
 
-async fn exchange(address: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
+async fn exchange(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(String, String)],
+) -> anyhow::Result<(u16, String)> {
     let stream = connect(address).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // Ends when `sender` is dropped.
     tokio::task::spawn_local(connection);
-    let request = http::Request::get(path)
-        .header(http::header::HOST, address.to_string())
-        .header(http::header::USER_AGENT, "mesh-runner")
-        .body(Empty::<Bytes>::new())?;
+    let mut request = http::Request::get(path);
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        request = request.header(http::header::HOST, address.to_string());
+    }
+    request = request.header(http::header::USER_AGENT, "mesh-runner");
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+    let request = request.body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await.with_context(|| format!("asking {address}{path}"))?;
     let status = response.status().as_u16();
     let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;

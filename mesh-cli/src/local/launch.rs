@@ -1,7 +1,8 @@
 //! The parent of a local mesh: opens what belongs to the host and starts the supervisor in its namespaces.
 //!
 //! It is the only process that stays in the host's namespaces. It opens the ingress ports and the control socket,
-//! writes the maps of the user namespace, and hands everything down over one socket pair.
+//! writes the maps of the user namespace, and hands everything down over one socket pair. While the mesh runs it opens
+//! the connections that proxies ask for (see [`super::broker`]).
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -13,10 +14,11 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, anyhow, bail};
 
+use super::broker::{Broker, HostAccess};
 use super::channel::{Channel, Receiver, Sender};
 use super::enter::{MAPPED, UNSHARED};
 use super::manifest::Object;
-use super::protocol::{Event, IdentityMap, Request, Start};
+use super::protocol::{Event, IdentityMap, Request, Start, ToParent};
 use super::siblings;
 
 /// What to start.
@@ -24,6 +26,7 @@ pub(crate) struct Options {
     pub(crate) name: String,
     pub(crate) http_port: u16,
     pub(crate) https_port: u16,
+    pub(crate) host: HostAccess,
     pub(crate) objects: Vec<Object>,
 }
 
@@ -31,6 +34,7 @@ pub(crate) struct Options {
 pub(crate) struct Running {
     sender: Sender,
     receiver: Receiver,
+    broker: Broker,
     supervisor: Child,
     pub(crate) identity: IdentityMap,
 }
@@ -93,14 +97,21 @@ pub(crate) async fn start(options: Options, announce: impl FnOnce(&str)) -> Resu
         .chain(std::iter::repeat_n(https.as_fd(), HTTPS_PORTS.len()));
     let descriptors: Vec<BorrowedFd<'_>> = std::iter::once(control.as_fd()).chain(listeners).collect();
     channel.sender.send_with(&start, &descriptors).await.context("handing over to the supervisor")?;
-    Ok(Running { sender: channel.sender, receiver: channel.receiver, supervisor, identity })
+    let broker = Broker::new(options.host);
+    Ok(Running { sender: channel.sender, receiver: channel.receiver, broker, supervisor, identity })
 }
 
 impl Running {
     /// The next thing to tell; `None` when the mesh has ended.
     pub(crate) async fn event(&mut self) -> Option<Event> {
-        // A broken socket is the end as well.
-        self.receiver.receive::<Event>().await.ok().flatten().map(|(event, _)| event)
+        loop {
+            // A broken socket is the end as well.
+            let (message, descriptors) = self.receiver.receive::<ToParent>().await.ok().flatten()?;
+            match message {
+                ToParent::Tell(event) => return Some(event),
+                ToParent::Outside => descriptors.into_iter().for_each(|socket| self.broker.serve(socket)),
+            }
+        }
     }
 
     /// Asks for an orderly end; the end itself is when [`Self::event`] returns `None`.

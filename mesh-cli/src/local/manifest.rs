@@ -227,7 +227,49 @@ pub(crate) struct Container {
     pub(crate) startup_probe: Option<Probe>,
     pub(crate) liveness_probe: Option<Probe>,
     #[serde(default)]
+    pub(crate) lifecycle: Lifecycle,
+    #[serde(default)]
+    pub(crate) resources: Resources,
+    /// Of an init container: `Always` makes it run beside the others.
+    pub(crate) restart_policy: Option<RestartPolicy>,
+    #[serde(default)]
     pub(crate) security_context: SecurityContext,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Lifecycle {
+    pub(crate) post_start: Option<Handler>,
+    pub(crate) pre_stop: Option<Handler>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Handler {
+    pub(crate) exec: Option<ExecAction>,
+    pub(crate) http_get: Option<HttpGet>,
+    pub(crate) sleep: Option<Sleep>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Sleep {
+    pub(crate) seconds: u64,
+}
+
+/// Amounts by resource, such as `cpu` and `memory`; nobody enforces them here, but containers may read them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Resources {
+    pub(crate) limits: BTreeMap<String, Quantity>,
+    pub(crate) requests: BTreeMap<String, Quantity>,
+}
+
+/// An amount, which YAML may take for a number.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Quantity {
+    Number(f64),
+    Text(String),
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -251,6 +293,16 @@ pub(crate) struct ValueFrom {
     pub(crate) field_ref: Option<FieldRef>,
     pub(crate) config_map_key_ref: Option<KeyRef>,
     pub(crate) secret_key_ref: Option<KeyRef>,
+    pub(crate) resource_field_ref: Option<ResourceFieldRef>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ResourceFieldRef {
+    pub(crate) container_name: Option<String>,
+    /// `limits.cpu` and the like.
+    pub(crate) resource: String,
+    pub(crate) divisor: Option<Quantity>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -385,6 +437,16 @@ pub(crate) struct HttpGet {
     #[serde(default)]
     pub(crate) path: String,
     pub(crate) port: PortName,
+    #[serde(default)]
+    pub(crate) scheme: String,
+    #[serde(default)]
+    pub(crate) http_headers: Vec<HttpHeader>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct HttpHeader {
+    pub(crate) name: String,
+    pub(crate) value: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

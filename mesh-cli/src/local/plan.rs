@@ -12,12 +12,13 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 use super::controllers::{DesiredPod, PROXY_CONTAINER};
-use super::manifest::{Container, ContainerPort, PortName, Probe, RestartPolicy};
+use super::manifest::{Container, ContainerPort, Handler, HttpGet, PortName, Probe, RestartPolicy};
 use super::network::GATEWAY;
 use super::protocol::{IdentityMap, Start};
 use super::store::Store;
 
 mod environment;
+mod resources;
 pub(crate) mod sidecar;
 mod volumes;
 
@@ -93,6 +94,10 @@ pub(crate) struct ContainerPlan {
     pub(crate) readiness: Option<ProbePlan>,
     pub(crate) startup: Option<ProbePlan>,
     pub(crate) liveness: Option<ProbePlan>,
+    pub(crate) post_start: Option<Hook>,
+    pub(crate) pre_stop: Option<Hook>,
+    /// An init container that goes on running beside the others.
+    pub(crate) stays: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -129,9 +134,16 @@ pub(crate) struct ProbePlan {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Check {
-    Http { port: u16, path: String },
+    Http { port: u16, path: String, headers: Vec<(String, String)> },
     Tcp { port: u16 },
     Exec { command: Vec<String> },
+}
+
+/// What is done when a container has started, or before it is told to end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Hook {
+    Do(Check),
+    Sleep(Duration),
 }
 
 /// Where a pod's volumes lie, inside the pod.
@@ -191,14 +203,16 @@ fn plan_container(inputs: &Inputs<'_>, container: &Container) -> anyhow::Result<
         readiness: probe(&container.readiness_probe)?,
         startup: probe(&container.startup_probe)?,
         liveness: probe(&container.liveness_probe)?,
+        post_start: hook(container.lifecycle.post_start.as_ref(), "postStart", &container.ports)?,
+        pre_stop: hook(container.lifecycle.pre_stop.as_ref(), "preStop", &container.ports)?,
+        stays: container.restart_policy == Some(RestartPolicy::Always),
         environment,
     })
 }
 
 fn plan_probe(probe: &Probe, ports: &[ContainerPort]) -> anyhow::Result<ProbePlan> {
     let check = if let Some(get) = &probe.http_get {
-        let path = if get.path.is_empty() { "/".to_owned() } else { get.path.clone() };
-        Check::Http { port: port_number(&get.port, ports)?, path }
+        plan_get(get, ports)?
     } else if let Some(socket) = probe.tcp_socket.as_ref().or(probe.grpc.as_ref()) {
         // A gRPC server that accepts is taken for a healthy one.
         Check::Tcp { port: port_number(&socket.port, ports)? }
@@ -215,6 +229,29 @@ fn plan_probe(probe: &Probe, ports: &[ContainerPort]) -> anyhow::Result<ProbePla
         success_threshold: probe.success_threshold.max(1),
         failure_threshold: probe.failure_threshold.max(1),
     })
+}
+
+fn plan_get(get: &HttpGet, ports: &[ContainerPort]) -> anyhow::Result<Check> {
+    let port = port_number(&get.port, ports)?;
+    if get.scheme.eq_ignore_ascii_case("HTTPS") {
+        // Its certificate would not be verified anyway: a server that accepts is taken for a healthy one.
+        return Ok(Check::Tcp { port });
+    }
+    let path = if get.path.is_empty() { "/".to_owned() } else { get.path.clone() };
+    let headers = get.http_headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect();
+    Ok(Check::Http { port, path, headers })
+}
+
+fn hook(handler: Option<&Handler>, name: &str, ports: &[ContainerPort]) -> anyhow::Result<Option<Hook>> {
+    let Some(handler) = handler else { return Ok(None) };
+    if let Some(action) = &handler.exec {
+        return Ok(Some(Hook::Do(Check::Exec { command: action.command.clone() })));
+    }
+    if let Some(get) = &handler.http_get {
+        return Ok(Some(Hook::Do(plan_get(get, ports)?)));
+    }
+    let Some(sleep) = &handler.sleep else { bail!("{name} without exec, httpGet or sleep") };
+    Ok(Some(Hook::Sleep(Duration::from_secs(sleep.seconds))))
 }
 
 fn port_number(port: &PortName, ports: &[ContainerPort]) -> anyhow::Result<u16> {

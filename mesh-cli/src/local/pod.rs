@@ -39,7 +39,8 @@ struct Pod {
     reaper: Rc<Reaper>,
     sender: Sender,
     logs: BTreeMap<String, OwnedFd>,
-    listeners: Vec<OwnedFd>,
+    /// Listeners of a gateway, then the socket on which the proxy asks for connections to the outside.
+    inherited: Vec<OwnedFd>,
     state: RefCell<PodState>,
     /// Wakes the task that tells the supervisor of a new state, and those who wait for one.
     state_changed: Notify,
@@ -85,7 +86,7 @@ async fn begin(
     let logs = plan.log_names().into_iter().zip(&mut descriptors).collect();
     let pod = Rc::new(Pod {
         logs,
-        listeners: descriptors.collect(),
+        inherited: descriptors.collect(),
         plan,
         reaper,
         sender,

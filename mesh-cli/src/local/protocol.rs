@@ -38,6 +38,14 @@ pub(crate) enum IdentityMap {
     Single,
 }
 
+/// From the supervisor to `mesh up`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToParent {
+    Tell(Event),
+    /// Somebody who may ask for connections to the outside. Descriptor: where the questions come.
+    Outside,
+}
+
 /// Progress, from the supervisor to whoever waits.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "camelCase")]
@@ -182,7 +190,8 @@ pub(crate) enum Phase {
 /// From the supervisor to a pod.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToPod {
-    /// Descriptors: one log pipe per container of the plan, then the listeners of a gateway.
+    /// Descriptors: one log pipe per container of the plan, then, if there is a proxy, its listeners and the socket on
+    /// which it asks for connections to the outside.
     Start(Box<PodPlan>),
     Token(String),
     /// Descriptors: standard input, output and error.

@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context as _, bail};
 
 use super::channel::Channel;
-use super::protocol::{Event, Request, Start};
+use super::protocol::{Event, Request, Start, ToParent};
 use super::{enter, mounts};
 use mesh::Mesh;
 
@@ -34,7 +34,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
             Err(error) => Err(error),
         };
         if let Err(error) = result {
-            channel.sender.send(&Event::Failed { message: format!("{error:#}") }).await?;
+            let failed = Event::Failed { message: format!("{error:#}") };
+            channel.sender.send(&ToParent::Tell(failed)).await?;
         }
         Ok(())
     })
@@ -44,7 +45,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
 pub(crate) fn run_local<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    tokio::task::LocalSet::new().block_on(&runtime, future)
+    let result = tokio::task::LocalSet::new().block_on(&runtime, future);
+    // A look-up of a name that hangs must not keep the process.
+    runtime.shutdown_background();
+    result
 }
 
 async fn supervise(channel: &mut Channel) -> anyhow::Result<()> {

@@ -24,44 +24,85 @@ const TTL: u32 = 5;
 const SHORTEST_UDP: usize = 512;
 const HEADER_LENGTH: usize = 12;
 
-/// The answer; none to what is not a query, so that two servers never talk to each other for ever.
-pub(super) fn answer(view: &View, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
-    let &[high, low, ..] = query else { return None };
+/// What becomes of a query.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It is no query: to answer could make two servers talk to each other for ever.
+    Nothing,
+    Ready(Vec<u8>),
+    /// The name is not ours.
+    Elsewhere(Query),
+}
+
+/// A query for a name outside of the mesh.
+#[derive(Debug)]
+pub(super) struct Query {
+    reply: Message,
+    transport: Transport,
+}
+
+pub(super) fn answer(view: &View, query: &[u8], transport: Transport) -> Answer {
+    let &[high, low, ..] = query else { return Answer::Nothing };
     if query.len() < HEADER_LENGTH {
-        return None;
+        return Answer::Nothing;
     }
     let Ok(request) = Message::from_vec(query) else {
         let id = u16::from_be_bytes([high, low]);
-        return Message::error_msg(id, OpCode::Query, ResponseCode::FormErr).to_vec().ok();
+        return ready(Message::error_msg(id, OpCode::Query, ResponseCode::FormErr).to_vec().ok());
     };
     if request.metadata.message_type != MessageType::Query {
-        return None;
+        return Answer::Nothing;
     }
     let mut reply = Message::response(request.metadata.id, request.metadata.op_code);
     reply.metadata = Metadata::response_from_request(&request.metadata);
     let [question] = &request.queries[..] else {
         reply.metadata.response_code = ResponseCode::FormErr;
-        return reply.to_vec().ok();
+        return ready(reply.to_vec().ok());
     };
     reply.add_query(question.clone());
-    reply.metadata.response_code = match question.query_class() {
-        DNSClass::IN if request.metadata.op_code == OpCode::Query => ResponseCode::NoError,
-        _ => ResponseCode::Refused,
-    };
-    if reply.metadata.response_code == ResponseCode::NoError {
-        match Host::parse(&question.name().to_ascii()).ok().map(|host| lookup(view, &host)) {
-            Some(Found::Addresses(addresses)) => {
-                reply.metadata.authoritative = true;
-                for data in addresses.into_iter().filter_map(|address| data(address, question.query_type())) {
-                    reply.add_answer(Record::from_rdata(question.name().clone(), TTL, data));
-                }
-                rotate(&mut reply);
-            }
-            Some(Found::Nothing) => reply.metadata.response_code = ResponseCode::NXDomain,
-            Some(Found::NotOurs) | None => reply.metadata.response_code = ResponseCode::Refused,
-        }
+    let query = Query { reply, transport };
+    match question.query_class() {
+        DNSClass::IN if request.metadata.op_code == OpCode::Query => {}
+        _ => return ready(query.with_code(ResponseCode::Refused)),
     }
-    fit(reply, if transport == Transport::Tcp { usize::from(u16::MAX) } else { SHORTEST_UDP })
+    match Host::parse(&question.name().to_ascii()).ok().map(|host| lookup(view, &host)) {
+        Some(Found::Addresses(addresses)) => ready(query.authoritative().with_addresses(&addresses)),
+        Some(Found::Nothing) => ready(query.with_code(ResponseCode::NXDomain)),
+        Some(Found::NotOurs) => Answer::Elsewhere(query),
+        None => ready(query.with_code(ResponseCode::Refused)),
+    }
+}
+
+fn ready(reply: Option<Vec<u8>>) -> Answer {
+    reply.map_or(Answer::Nothing, Answer::Ready)
+}
+
+impl Query {
+    /// The name that is asked for, with the dot at its end.
+    pub(super) fn name(&self) -> String {
+        self.reply.queries.first().map(|query| query.name().to_ascii()).unwrap_or_default()
+    }
+
+    /// Answers with the addresses of the kind that was asked for, perhaps none.
+    pub(super) fn with_addresses(mut self, addresses: &[IpAddr]) -> Option<Vec<u8>> {
+        let Some(question) = self.reply.queries.first().cloned() else { return None };
+        for data in addresses.iter().filter_map(|address| data(*address, question.query_type())) {
+            self.reply.add_answer(Record::from_rdata(question.name().clone(), TTL, data));
+        }
+        rotate(&mut self.reply);
+        self.with_code(ResponseCode::NoError)
+    }
+
+    /// Answers with no more than a code.
+    pub(super) fn with_code(mut self, code: ResponseCode) -> Option<Vec<u8>> {
+        self.reply.metadata.response_code = code;
+        fit(self.reply, if self.transport == Transport::Tcp { usize::from(u16::MAX) } else { SHORTEST_UDP })
+    }
+
+    fn authoritative(mut self) -> Self {
+        self.reply.metadata.authoritative = true;
+        self
+    }
 }
 
 enum Found {
@@ -83,7 +124,9 @@ fn lookup(view: &View, host: &Host) -> Found {
         Some(service) if service.is_kubernetes() && matches!(service.host, HostPattern::Exact(_)) => {
             Found::Addresses(sidecar::pods(&scope, service))
         }
-        _ if host.as_str().ends_with(CLUSTER_DOMAIN) => Found::Nothing,
+        _ if host.as_str().ends_with(CLUSTER_DOMAIN) => {
+            sidecar::pod(&scope, host).map_or(Found::Nothing, |address| Found::Addresses(vec![address]))
+        }
         _ => Found::NotOurs,
     }
 }
@@ -119,16 +162,22 @@ fn fit(mut reply: Message, longest: usize) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use hickory_proto::op::Query;
     use hickory_proto::rr::Name;
 
     use super::*;
     use crate::translate::tests::{service, view};
 
-    fn ask(view: &View, name: &str, kind: RecordType, transport: Transport) -> Message {
+    fn query(name: &str, kind: RecordType) -> Vec<u8> {
         let mut query = Message::new(7, MessageType::Query, OpCode::Query);
-        query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
-        Message::from_vec(&answer(view, &query.to_vec().unwrap(), transport).unwrap()).unwrap()
+        query.add_query(hickory_proto::op::Query::query(Name::from_ascii(name).unwrap(), kind));
+        query.to_vec().unwrap()
+    }
+
+    fn ask(view: &View, name: &str, kind: RecordType, transport: Transport) -> Message {
+        match answer(view, &query(name, kind), transport) {
+            Answer::Ready(reply) => Message::from_vec(&reply).unwrap(),
+            other => panic!("{name}: {other:?}"),
+        }
     }
 
     #[test]
@@ -140,11 +189,15 @@ mod tests {
             ("WEB.default.svc.cluster.local.", RecordType::A, ResponseCode::NoError, 2),
             (full, RecordType::AAAA, ResponseCode::NoError, 0),
             ("none.default.svc.cluster.local.", RecordType::A, ResponseCode::NXDomain, 0),
-            ("example.com.", RecordType::A, ResponseCode::Refused, 0),
         ] {
             let reply = ask(&view, name, kind, Transport::Udp);
             assert_eq!((reply.metadata.response_code, reply.answers.len()), (code, count), "{name} {kind}");
         }
+        let Answer::Elsewhere(asked) = answer(&view, &query("example.com.", RecordType::A), Transport::Udp)
+        else {
+            panic!("example.com is not a name of the mesh")
+        };
+        assert_eq!(asked.name(), "example.com.");
     }
 
     #[test]
@@ -156,10 +209,10 @@ mod tests {
         let cut = ask(&view, full, RecordType::A, Transport::Udp);
         assert!(cut.metadata.truncation && !cut.answers.is_empty() && cut.answers.len() < 60);
         assert_eq!(ask(&view, full, RecordType::A, Transport::Tcp).answers.len(), 60);
-        assert_eq!(answer(&view, b"short", Transport::Udp), None);
+        assert!(matches!(answer(&view, b"short", Transport::Udp), Answer::Nothing));
         let mut reply = Message::response(1, OpCode::Query).to_vec().unwrap();
-        assert_eq!(answer(&view, &reply, Transport::Udp), None);
+        assert!(matches!(answer(&view, &reply, Transport::Udp), Answer::Nothing));
         reply.truncate(11);
-        assert_eq!(answer(&view, &reply, Transport::Udp), None);
+        assert!(matches!(answer(&view, &reply, Transport::Udp), Answer::Nothing));
     }
 }

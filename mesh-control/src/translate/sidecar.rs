@@ -8,7 +8,7 @@ use mesh_core::model::{
 };
 
 pub use address::{address, pod_cluster};
-pub use name::{name, pods};
+pub use name::{name, pod, pods};
 
 use super::catalog::{Service, expansions};
 use super::http::{Binding, MESH, default_retries, rules};

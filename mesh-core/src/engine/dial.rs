@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
 
-use super::socket;
 use super::stream::{Ahead, Transport};
+use super::way_out;
 use super::worker::Worker;
 use crate::failure::Failure;
 use crate::identity::SpiffeId;
@@ -96,7 +96,7 @@ pub(crate) async fn dial(
 ) -> Result<Dialled, DialError> {
     let connecting = async {
         let socket =
-            connect(address, worker.settings().mark).await.map_err(|e| DialError::Connect(address, e))?;
+            way_out::connect(worker.settings(), address).await.map_err(|e| DialError::Connect(address, e))?;
         match security {
             Security::Plain => Ok(Dialled { stream: Transport::Plain(socket), made_with: None }),
             Security::Mesh { identity, server_name } => {
@@ -108,10 +108,6 @@ pub(crate) async fn dial(
         }
     };
     timeout(limit, connecting).await.unwrap_or(Err(DialError::Timeout(limit)))
-}
-
-async fn connect(address: SocketAddr, mark: Option<u32>) -> io::Result<TcpStream> {
-    socket::upstream(address, mark)?.connect(address).await
 }
 
 async fn handshake(
@@ -132,12 +128,16 @@ async fn handshake(
 }
 
 /// The socket address of an endpoint that may be known by name only.
-pub(crate) async fn resolve(address: &EndpointAddress, limit: Duration) -> Result<SocketAddr, DialError> {
+pub(crate) async fn resolve(
+    worker: &Worker,
+    address: &EndpointAddress,
+    limit: Duration,
+) -> Result<SocketAddr, DialError> {
     let (name, port) = match address {
         EndpointAddress::Socket(address) => return Ok(*address),
         EndpointAddress::Name(name, port) => (name.as_str(), *port),
     };
-    let found = timeout(limit, lookup_host((name, port))).await.map_err(|_| DialError::Timeout(limit))?;
-    let unresolved = |error| DialError::Unresolved(name.to_owned(), error);
-    found.map_err(unresolved)?.next().ok_or_else(|| unresolved(io::ErrorKind::NotFound.into()))
+    let found = timeout(limit, way_out::resolve(worker.settings(), name)).await;
+    let found = found.map_err(|_| DialError::Timeout(limit))?;
+    found.map(|ip| SocketAddr::new(ip, port)).map_err(|error| DialError::Unresolved(name.to_owned(), error))
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use super::codec::{h1, h2};
+use crate::broker::Broker;
 
 /// The socket mark that capture rules leave alone.
 pub const MARK: u32 = 1337;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub inherited: HashMap<u16, TcpListener>,
     /// The mark set on upstream sockets, so that capture leaves them alone. Default [`MARK`].
     pub mark: Option<u32>,
+    /// Who opens connections to addresses outside of the mesh's own networks; ourselves when `None`.
+    pub broker: Option<Broker>,
     /// Bounds on time and space.
     pub limits: Limits,
 }
@@ -37,6 +40,7 @@ impl Default for Settings {
             gateway: None,
             inherited: HashMap::new(),
             mark: Some(MARK),
+            broker: None,
             limits: Limits::default(),
         }
     }

@@ -152,7 +152,7 @@ async fn connect(
 }
 
 async fn reach(worker: &Worker, route: Route<'_>, record: &mut Record) -> Result<Upstream, NoConnection> {
-    let address = route.address().await.map_err(NoConnection::Failed)?;
+    let address = route.address(worker).await.map_err(NoConnection::Failed)?;
     let permit = route.admit().map_err(NoConnection::Refused)?;
     let opened = pool::open(worker, route, address, MeshAlpn::Tcp).await;
     let local = opened.as_ref().ok().and_then(|dialled| dialled.stream.socket().local_addr().ok());

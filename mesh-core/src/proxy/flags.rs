@@ -1,7 +1,10 @@
 //! The settings that every proxy takes, from flags or from the environment a pod gives it.
 
+use std::io;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
+use crate::broker::Broker;
 use crate::model::Role;
 use crate::subscribe;
 
@@ -38,12 +41,19 @@ pub struct Flags {
     /// The pod's service account
     #[arg(long, env = "SERVICE_ACCOUNT", default_value = "default")]
     service_account: String,
+    /// Socket, opened by the parent process, on which connections to the outside are asked for
+    #[arg(long, env = "MESH_BROKER_FD", value_name = "FD")]
+    broker_fd: Option<RawFd>,
 }
 
 impl Flags {
     /// Worker threads.
     pub fn workers(&self) -> usize {
         usize::from(self.workers)
+    }
+
+    pub(super) fn broker(&self) -> io::Result<Option<Broker>> {
+        self.broker_fd.map(Broker::inherited).transpose()
     }
 
     pub(super) fn subscription(&self, role: Role) -> subscribe::Settings {

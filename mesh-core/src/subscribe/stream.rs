@@ -1,7 +1,7 @@
 //! The configuration stream: ask, take, compile, swap, acknowledge; reconnect with what is held.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
@@ -30,8 +30,6 @@ pub(super) const CAPABILITIES: &[&str] = &["model/1"];
 const OUTGOING: usize = 256;
 /// Deadline for the stream to begin, and for a message to leave.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// A stream that has lasted this long resets the back-off.
-const STABLE: Duration = Duration::from_secs(5);
 
 /// Follows the stream; never returns.
 pub(super) async fn follow(
@@ -43,7 +41,6 @@ pub(super) async fn follow(
 ) {
     let mut backoff = Backoff::new();
     loop {
-        let began = Instant::now();
         let mut session = match Session::open(settings, held).await {
             Ok(session) => session,
             Err(error) => {
@@ -57,7 +54,8 @@ pub(super) async fn follow(
         let ended = session.serve(handles, store, held, &mut questions).await;
         (handles.notify)(Event::Disconnected);
         tracing::warn!(reason = %ended, "the stream to the control plane is lost; going on with what is held");
-        if began.elapsed() > STABLE {
+        // One that has delivered was a good one: whoever waits for a name should not wait for old failures as well.
+        if session.delivered {
             backoff.reset();
         }
         backoff.wait().await;
@@ -74,6 +72,8 @@ fn note_questions(held: &mut Held, questions: &mut mpsc::Receiver<Root>) {
 struct Session {
     outgoing: mpsc::Sender<SubscribeRequest>,
     incoming: Streaming<SubscribeResponse>,
+    /// Whether anything but the welcome has come.
+    delivered: bool,
 }
 
 impl Session {
@@ -95,7 +95,7 @@ impl Session {
             .map_err(|_| "the control plane did not begin the stream in 10 s".to_owned())?
             .map_err(|status| status.message().to_owned())?
             .into_inner();
-        Ok(Self { outgoing, incoming })
+        Ok(Self { outgoing, incoming, delivered: false })
     }
 
     /// Runs until the stream ends; says why it did.
@@ -113,6 +113,7 @@ impl Session {
                         let more = self.drain();
                         let answered = take(held, handles, std::iter::once(message).chain(more).collect());
                         save(store, held);
+                        self.delivered |= !answered.is_empty();
                         if let Err(reason) = self.acknowledge(answered).await {
                             return reason;
                         }

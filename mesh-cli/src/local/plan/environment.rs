@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, bail};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
-use super::Inputs;
+use super::{Inputs, resources};
 use crate::local::manifest::{Container, DataObject, FieldRef, KeyRef, NameRef, ValueFrom};
 use crate::local::network::GATEWAY;
 use crate::local::store::Store;
@@ -32,9 +32,8 @@ pub(super) fn of_container(
                 let defined = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
                 Some(expand(value, &defined))
             }
-            (None, Some(from)) => {
-                from_elsewhere(inputs, from).with_context(|| format!("variable `{}`", variable.name))?
-            }
+            (None, Some(from)) => from_elsewhere(inputs, container, from)
+                .with_context(|| format!("variable `{}`", variable.name))?,
             (None, None) => Some(String::new()),
         };
         variables.extend(value.map(|value| (variable.name.clone(), value)));
@@ -56,7 +55,11 @@ fn last_of_each(variables: Vec<(String, String)>) -> Vec<(String, String)> {
     unique.into_iter().collect()
 }
 
-fn from_elsewhere(inputs: &Inputs<'_>, from: &ValueFrom) -> anyhow::Result<Option<String>> {
+fn from_elsewhere(
+    inputs: &Inputs<'_>,
+    container: &Container,
+    from: &ValueFrom,
+) -> anyhow::Result<Option<String>> {
     let namespace = &inputs.place.namespace;
     if let Some(field) = &from.field_ref {
         return downward(inputs, field).map(Some);
@@ -67,7 +70,10 @@ fn from_elsewhere(inputs: &Inputs<'_>, from: &ValueFrom) -> anyhow::Result<Optio
     if let Some(key) = &from.secret_key_ref {
         return one_key(inputs.store, "Secret", namespace, key);
     }
-    bail!("valueFrom must be fieldRef, configMapKeyRef or secretKeyRef")
+    if let Some(field) = &from.resource_field_ref {
+        return resources::value(&inputs.pod.template.spec, container, field).map(Some);
+    }
+    bail!("valueFrom must be fieldRef, configMapKeyRef, secretKeyRef or resourceFieldRef")
 }
 
 fn downward(inputs: &Inputs<'_>, field: &FieldRef) -> anyhow::Result<String> {

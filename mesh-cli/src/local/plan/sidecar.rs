@@ -21,6 +21,8 @@ pub(crate) const PROXY_USER: u32 = 1337;
 pub(crate) const ROOT_FILE: &str = "/run/mesh/root.pem";
 pub(crate) const TOKEN_FILE: &str = "/run/secrets/tokens/istio-token";
 pub(crate) const STATE_FOLDER: &str = "/run/mesh/proxy";
+/// The proxy's own resolv.conf: names that the mesh does not know are asked of the control plane, which asks the host.
+pub(crate) const RESOLVER_FILE: &str = "/run/mesh/resolv.conf";
 
 /// The role of a pod, by its own labels and annotations, then by its namespace's label.
 pub(super) fn role(pod: &DesiredPod, store: &Store) -> Role {
@@ -82,6 +84,7 @@ fn proxy_environment(inputs: &Inputs<'_>) -> Vec<(String, String)> {
         ("MESH_CONTROL_ROOT", ROOT_FILE.to_owned()),
         ("MESH_TOKEN_FILE", TOKEN_FILE.to_owned()),
         ("MESH_STATE_DIR", STATE_FOLDER.to_owned()),
+        ("MESH_UPSTREAM_RESOLV_CONF", RESOLVER_FILE.to_owned()),
         ("POD_NAME", place.name.clone()),
         ("POD_NAMESPACE", place.namespace.clone()),
         ("POD_UID", place.uid.clone()),

@@ -16,8 +16,8 @@ use super::{Pod, probe};
 use crate::local::container::{self, Launch, Privileges};
 use crate::local::controllers::PROXY_CONTAINER;
 use crate::local::manifest::RestartPolicy;
-use crate::local::plan::sidecar::PROXY_USER;
-use crate::local::plan::{ContainerPlan, ProxyPlan};
+use crate::local::plan::sidecar::{PROXY_USER, RESOLVER_FILE};
+use crate::local::plan::{ContainerPlan, MountPlan, ProxyPlan};
 use crate::local::protocol::FromPod;
 use crate::local::reaper::{ExitCode, Process};
 
@@ -47,7 +47,11 @@ async fn start_in_order(pod: &Rc<Pod>) -> anyhow::Result<()> {
         start_proxy(pod, proxy).await?;
     }
     for container in &pod.plan.init {
-        run_init(pod, container).await?;
+        if container.stays {
+            run_beside(pod, container).await;
+        } else {
+            run_init(pod, container).await?;
+        }
     }
     let tasks: Vec<_> = pod
         .plan
@@ -81,23 +85,26 @@ async fn start_proxy(pod: &Rc<Pod>, proxy: &ProxyPlan) -> anyhow::Result<()> {
         capture(pod, proxy).await?;
     }
     let mut environment = proxy.environment.clone();
-    if !proxy.listeners.is_empty() {
-        let pairs = proxy.listeners.iter().zip(&pod.listeners);
-        let pairs: Vec<String> =
-            pairs.map(|(port, listener)| format!("{port}={}", listener.as_raw_fd())).collect();
-        environment.push(("MESH_LISTEN_FDS".to_owned(), pairs.join(",")));
-    }
+    environment.extend(inherited_variables(proxy, &pod.inherited));
     let container = ContainerPlan {
         name: PROXY_CONTAINER.to_owned(),
         command: proxy.command.clone(),
         environment,
         directory: "/".into(),
-        mounts: Vec::new(),
+        // The pod's own names the address at which the proxy answers itself.
+        mounts: vec![MountPlan {
+            source: RESOLVER_FILE.into(),
+            target: "/etc/resolv.conf".into(),
+            read_only: true,
+        }],
         user: Some(PROXY_USER),
         group: None,
         readiness: Some(probe::of_proxy()),
         startup: None,
         liveness: None,
+        post_start: None,
+        pre_stop: None,
+        stays: false,
     };
     let job = Job { container, kind: Kind::Proxy };
     let stopping = pod.proxy_stopping.clone();
@@ -108,6 +115,22 @@ async fn start_proxy(pod: &Rc<Pod>, proxy: &ProxyPlan) -> anyhow::Result<()> {
         pod.until(proxy_ready).await;
     }
     Ok(())
+}
+
+/// Tells the proxy under which numbers it finds what it inherits.
+fn inherited_variables(proxy: &ProxyPlan, inherited: &[OwnedFd]) -> Vec<(String, String)> {
+    let (listeners, rest) = inherited.split_at(proxy.listeners.len().min(inherited.len()));
+    let mut variables = Vec::new();
+    if !listeners.is_empty() {
+        let pairs = proxy.listeners.iter().zip(listeners);
+        let pairs: Vec<String> =
+            pairs.map(|(port, listener)| format!("{port}={}", listener.as_raw_fd())).collect();
+        variables.push(("MESH_LISTEN_FDS".to_owned(), pairs.join(",")));
+    }
+    if let Some(way_out) = rest.first() {
+        variables.push(("MESH_BROKER_FD".to_owned(), way_out.as_raw_fd().to_string()));
+    }
+    variables
 }
 
 /// Programs the capture rules; needs the privileges that the proxy itself does not get.
@@ -147,6 +170,18 @@ async fn run_init(pod: &Rc<Pod>, container: &ContainerPlan) -> anyhow::Result<()
         state.containers.remove(&container.name);
     });
     if code == 0 { Ok(()) } else { bail!("init container `{}` ended with exit code {code}", container.name) }
+}
+
+/// An init container that goes on: the next begins when it has started, and it ends after the others.
+async fn run_beside(pod: &Rc<Pod>, container: &ContainerPlan) {
+    let job = Job { container: container.clone(), kind: Kind::Application };
+    let stopping = pod.proxy_stopping.clone();
+    tokio::task::spawn_local(keep_running(Rc::clone(pod), job, RestartPolicy::Always, stopping));
+    pod.until(|state| {
+        let state = state.containers.get(&container.name);
+        state.is_some_and(|state| state.message.is_empty() && (state.ready || container.startup.is_none()))
+    })
+    .await;
 }
 
 struct Job {
@@ -216,10 +251,7 @@ async fn run_once(pod: &Rc<Pod>, job: &Job, stopping: &CancellationToken) -> Exi
     pod.running.set(pod.running.get() + 1);
     let code = tokio::select! {
         code = process.wait() => code,
-        () = stopping.cancelled() => {
-            process.signal_group(Signal::TERM);
-            process.wait().await
-        }
+        () = stopping.cancelled() => end(pod, container, &mut process).await,
         () = probe::until_unhealthy(pod, container) => {
             process.signal_group(Signal::KILL);
             process.wait().await
@@ -232,6 +264,19 @@ async fn run_once(pod: &Rc<Pod>, job: &Job, stopping: &CancellationToken) -> Exi
     code
 }
 
+/// Ends a container in order; whoever stops the pod bounds the time.
+async fn end(pod: &Rc<Pod>, container: &ContainerPlan, process: &mut Process) -> ExitCode {
+    if let Some(hook) = &container.pre_stop {
+        tokio::select! {
+            // It may fail: the container ends all the same.
+            _ = probe::carry_out(pod, container, hook) => {}
+            code = process.wait() => return code,
+        }
+    }
+    process.signal_group(Signal::TERM);
+    process.wait().await
+}
+
 fn start(pod: &Pod, job: &Job) -> anyhow::Result<Process> {
     let log = pod.log(&job.container.name)?;
     let mut launch = pod.launch(&job.container);
@@ -240,8 +285,8 @@ fn start(pod: &Pod, job: &Job) -> anyhow::Result<Process> {
             .context("starting a process");
     }
     launch.privileges = Privileges::Proxy;
-    launch.kept = pod.listeners.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
-    container::inheriting(&pod.listeners, || {
+    launch.kept = pod.inherited.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
+    container::inheriting(&pod.inherited, || {
         container::spawn(&pod.reaper, &launch, |command| to_log(command, log))
     })?
     .context("starting a process")
@@ -254,8 +299,10 @@ fn to_log(command: &mut Command, log: (OwnedFd, OwnedFd)) {
 /// Ends the containers within `grace`, then the proxy.
 pub(super) async fn stop(pod: &Rc<Pod>, grace: Duration) {
     pod.stopping.cancel();
-    let proxies = usize::from(pod.plan.proxy.is_some());
-    let _ = tokio::time::timeout(grace, wait_for_running(pod, proxies)).await;
+    // Those that end last.
+    let beside = pod.plan.init.iter().filter(|container| container.stays).count();
+    let last = usize::from(pod.plan.proxy.is_some()) + beside;
+    let _ = tokio::time::timeout(grace, wait_for_running(pod, last)).await;
     pod.proxy_stopping.cancel();
     let _ = tokio::time::timeout(PROXY_GRACE, wait_for_running(pod, 0)).await;
     // Leaving process 1 kills whatever is left.

@@ -11,14 +11,16 @@ use std::time::Duration;
 use super::Pod;
 use crate::local::container::{self, Launch};
 use crate::local::fetch;
-use crate::local::plan::{Check, ContainerPlan, ProbePlan};
+use crate::local::plan::{Check, ContainerPlan, Hook, ProbePlan};
 
 const EAGER_PERIOD: Duration = Duration::from_millis(100);
+/// A hook that takes longer has failed.
+const LONGEST_HOOK: Duration = Duration::from_secs(30);
 
 /// The readiness of every proxy and gateway.
 pub(super) fn of_proxy() -> ProbePlan {
     ProbePlan {
-        check: Check::Http { port: 15021, path: "/healthz/ready".to_owned() },
+        check: Check::Http { port: 15021, path: "/healthz/ready".to_owned(), headers: Vec::new() },
         initial_delay: Duration::ZERO,
         period: Duration::from_secs(2),
         timeout: Duration::from_secs(3),
@@ -29,6 +31,11 @@ pub(super) fn of_proxy() -> ProbePlan {
 
 /// Keeps the container's readiness up to date; returns when its liveness probe has failed too often.
 pub(super) async fn until_unhealthy(pod: &Rc<Pod>, container: &ContainerPlan) {
+    if let Some(hook) = &container.post_start
+        && !carry_out(pod, container, hook).await
+    {
+        return;
+    }
     if let Some(startup) = &container.startup
         && !has_started(pod, container, startup).await
     {
@@ -89,23 +96,38 @@ async fn watch_liveness(pod: &Rc<Pod>, container: &ContainerPlan) {
     }
 }
 
+/// Carries out a hook; the pod's grace bounds the time, as for kubelet.
+pub(super) async fn carry_out(pod: &Rc<Pod>, container: &ContainerPlan, hook: &Hook) -> bool {
+    match hook {
+        Hook::Sleep(time) => {
+            tokio::time::sleep(*time).await;
+            true
+        }
+        Hook::Do(check) => passes(pod, container, check, LONGEST_HOOK).await,
+    }
+}
+
 async fn succeeds(pod: &Rc<Pod>, container: &ContainerPlan, probe: &ProbePlan) -> bool {
+    passes(pod, container, &probe.check, probe.timeout).await
+}
+
+async fn passes(pod: &Rc<Pod>, container: &ContainerPlan, check: &Check, limit: Duration) -> bool {
     let address = |port| SocketAddr::from((pod.plan.place.address, port));
-    match &probe.check {
-        Check::Http { port, path } => {
-            let answer = fetch::get(address(*port), path, probe.timeout).await;
+    match check {
+        Check::Http { port, path, headers } => {
+            let answer = fetch::get_with(address(*port), path, headers, limit).await;
             answer.is_ok_and(|(status, _)| (200..400).contains(&status))
         }
-        Check::Tcp { port } => tokio::time::timeout(probe.timeout, fetch::connect(address(*port)))
-            .await
-            .is_ok_and(|it| it.is_ok()),
+        Check::Tcp { port } => {
+            tokio::time::timeout(limit, fetch::connect(address(*port))).await.is_ok_and(|it| it.is_ok())
+        }
         Check::Exec { command } => {
             let launch = Launch { command: command.clone(), ..pod.launch(container) };
             let quiet = |command: &mut std::process::Command| {
                 command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             };
             let Ok(mut process) = container::spawn(&pod.reaper, &launch, quiet) else { return false };
-            match tokio::time::timeout(probe.timeout, process.wait()).await {
+            match tokio::time::timeout(limit, process.wait()).await {
                 Ok(code) => code == 0,
                 Err(_) => {
                     process.signal_group(rustix::process::Signal::KILL);

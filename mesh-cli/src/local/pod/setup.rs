@@ -9,7 +9,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 
 use crate::local::mounts;
 use crate::local::network;
-use crate::local::plan::sidecar::{PROXY_USER, ROOT_FILE, STATE_FOLDER, TOKEN_FILE};
+use crate::local::plan::sidecar::{PROXY_USER, RESOLVER_FILE, ROOT_FILE, STATE_FOLDER, TOKEN_FILE};
 use crate::local::plan::{PodPlan, Role, VOLUME_FOLDER, VolumePlan};
 use crate::local::protocol::IdentityMap;
 
@@ -68,6 +68,8 @@ fn credentials(plan: &PodPlan) -> anyhow::Result<()> {
     mounts::make_folder(Path::new(STATE_FOLDER), 0o700)?;
     give_to_proxy(plan, Path::new(STATE_FOLDER))?;
     fs::write(ROOT_FILE, &plan.control_root).with_context(|| format!("writing {ROOT_FILE}"))?;
+    let resolver = format!("nameserver {}\n", network::GATEWAY);
+    fs::write(RESOLVER_FILE, resolver).with_context(|| format!("writing {RESOLVER_FILE}"))?;
     write_token(plan, &plan.token)
 }
 

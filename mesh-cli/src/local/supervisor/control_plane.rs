@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
 use std::rc::Rc;
@@ -36,7 +37,8 @@ pub(super) async fn start(mesh: &Rc<Mesh>) -> anyhow::Result<()> {
     mesh.tell(Event::Starting { subject: "control plane".to_owned() }).await;
     let (log, writer) = std::io::pipe().context("making a pipe")?;
     *mesh.control_log.borrow_mut() = Ring::fed_by(log.into())?;
-    let mut process = spawn(mesh, &writer)?;
+    let way_out = mesh.way_out().await?;
+    let mut process = spawn(mesh, &writer, &way_out)?;
     tokio::select! {
         ready = tokio::time::timeout(START_DEADLINE, until_ready()) => {
             if ready.is_err() {
@@ -51,7 +53,7 @@ pub(super) async fn start(mesh: &Rc<Mesh>) -> anyhow::Result<()> {
     }
     *mesh.control_root.borrow_mut() =
         fs::read_to_string(ROOT_FILE).with_context(|| format!("reading {ROOT_FILE}"))?;
-    tokio::task::spawn_local(keep_running(Rc::clone(mesh), process, writer));
+    tokio::task::spawn_local(keep_running(Rc::clone(mesh), process, writer, way_out));
     mesh.tell(Event::Ready { subject: "control plane".to_owned(), after: begun.elapsed() }).await;
     Ok(())
 }
@@ -74,7 +76,7 @@ async fn until_ready() {
     }
 }
 
-async fn keep_running(mesh: Rc<Mesh>, mut process: Process, log: std::io::PipeWriter) {
+async fn keep_running(mesh: Rc<Mesh>, mut process: Process, log: std::io::PipeWriter, way_out: OwnedFd) {
     loop {
         tokio::select! {
             () = mesh.stopping.cancelled() => return,
@@ -84,7 +86,7 @@ async fn keep_running(mesh: Rc<Mesh>, mut process: Process, log: std::io::PipeWr
         }
         loop {
             tokio::time::sleep(BACK_OFF).await;
-            match spawn(&mesh, &log) {
+            match spawn(&mesh, &log, &way_out) {
                 Ok(started) => break process = started,
                 Err(error) => mesh.control_log.borrow().push(format!("({error:#})")),
             }
@@ -92,7 +94,7 @@ async fn keep_running(mesh: Rc<Mesh>, mut process: Process, log: std::io::PipeWr
     }
 }
 
-fn spawn(mesh: &Mesh, log: &std::io::PipeWriter) -> anyhow::Result<Process> {
+fn spawn(mesh: &Mesh, log: &std::io::PipeWriter, way_out: &OwnedFd) -> anyhow::Result<Process> {
     let command = [
         &mesh.start.binaries.join(NAME).display().to_string(),
         "--source",
@@ -113,19 +115,24 @@ fn spawn(mesh: &Mesh, log: &std::io::PipeWriter) -> anyhow::Result<Process> {
     fs::create_dir_all(format!("{FOLDER}/control")).context("making the control plane's folder")?;
     let launch = Launch {
         command: command.map(ToOwned::to_owned).to_vec(),
-        environment: vec![("PATH".to_owned(), mesh.start.search_path.clone())],
+        environment: vec![
+            ("PATH".to_owned(), mesh.start.search_path.clone()),
+            ("MESH_BROKER_FD".to_owned(), way_out.as_raw_fd().to_string()),
+        ],
         directory: "/".into(),
         mounts: Vec::new(),
         user: None,
         group: None,
         privileges: Privileges::Application,
         identity: mesh.start.identity,
-        kept: Vec::new(),
+        kept: vec![way_out.as_raw_fd()],
     };
     let (output, error) = (log.try_clone()?, log.try_clone()?);
-    container::spawn(&mesh.reaper, &launch, |command| {
-        command.stdin(Stdio::null()).stdout(output).stderr(error);
-    })
+    container::inheriting(std::slice::from_ref(way_out), || {
+        container::spawn(&mesh.reaper, &launch, |command| {
+            command.stdin(Stdio::null()).stdout(output).stderr(error);
+        })
+    })?
     .context("starting the control plane")
 }
 

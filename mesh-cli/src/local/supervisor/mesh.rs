@@ -3,12 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use mesh_core::broker::Broker;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,7 @@ use crate::local::channel::Sender;
 use crate::local::controllers;
 use crate::local::manifest::{self, Object};
 use crate::local::network::Network;
-use crate::local::protocol::{Change, Event, ServiceStatus, Start, Status, Target};
+use crate::local::protocol::{Change, Event, ServiceStatus, Start, Status, Target, ToParent};
 use crate::local::reaper::Reaper;
 use crate::local::ring::Ring;
 use crate::local::store::Store;
@@ -93,7 +94,17 @@ impl Mesh {
 
     /// Tells the parent, if it still listens.
     pub(super) async fn tell(&self, event: Event) {
-        let _ = self.parent.send(&event).await;
+        let _ = self.parent.send(&ToParent::Tell(event)).await;
+    }
+
+    /// A socket on which connections to the outside can be asked for; the parent answers.
+    pub(super) async fn way_out(&self) -> anyhow::Result<OwnedFd> {
+        let (asker, answerer) = Broker::pair().context("making a socket pair")?;
+        self.parent
+            .send_with(&ToParent::Outside, &[answerer.as_fd()])
+            .await
+            .context("asking for a way out")?;
+        Ok(asker)
     }
 
     /// Adds or changes objects; pods follow.

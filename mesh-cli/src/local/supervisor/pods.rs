@@ -221,7 +221,9 @@ async fn set_up(
     mesh.network.attach(u32::from(pod.number), process.pid).await?;
     let logs = open_logs(pod, &plan)?;
     let listeners = plan.proxy.iter().flat_map(|proxy| mesh.listeners.iter().take(proxy.listeners.len()));
-    let descriptors: Vec<BorrowedFd<'_>> = logs.iter().chain(listeners).map(OwnedFd::as_fd).collect();
+    let way_out = if plan.proxy.is_some() { Some(mesh.way_out().await?) } else { None };
+    let descriptors: Vec<BorrowedFd<'_>> =
+        logs.iter().chain(listeners).chain(&way_out).map(OwnedFd::as_fd).collect();
     Ok(channel.sender.send_with(&ToPod::Start(Box::new(plan)), &descriptors).await?)
 }
 

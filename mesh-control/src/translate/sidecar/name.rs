@@ -12,8 +12,29 @@ use crate::translate::scope::Scope;
 const TTL: u32 = 30;
 const TTL_PODS: u32 = 5;
 
-/// The addresses of a name under which a service is declared; `None` when none is. The answer carries the name as asked.
+/// The addresses of a name under which a service is declared, or one of the pods of a headless service; `None` when none
+/// is. The answer carries the name as asked.
 pub fn name(scope: &Scope<'_>, asked: &Host) -> Option<DnsName> {
+    of_service(scope, asked).or_else(|| {
+        let addresses = vec![pod(scope, asked)?];
+        Some(DnsName { name: asked.clone(), addresses, ttl: TTL_PODS })
+    })
+}
+
+/// The pod that a name means: its host name, then its headless service (`db-0.db`), as the pods of a StatefulSet are
+/// called.
+pub fn pod(scope: &Scope<'_>, asked: &Host) -> Option<IpAddr> {
+    let (hostname, service) = asked.as_str().split_once('.')?;
+    let host = scope.catalog.canonical(&Host::parse(service).ok()?, scope.client.namespace)?;
+    let service = scope.catalog.find(&host, scope.client.namespace).filter(|service| service.headless)?;
+    let named = scope.world.pods_in(&service.namespace).find(|pod| {
+        pod.spec.spec.hostname.as_deref() == Some(hostname)
+            && pod.spec.spec.subdomain.as_deref() == Some(&service.name)
+    })?;
+    named.status.pod_ip.filter(|address| pods(scope, service).contains(address))
+}
+
+fn of_service(scope: &Scope<'_>, asked: &Host) -> Option<DnsName> {
     let host = scope.catalog.canonical(asked, scope.client.namespace)?;
     let service = scope.catalog.find(&host, scope.client.namespace)?;
     let (addresses, ttl) = match service.addresses.as_slice() {

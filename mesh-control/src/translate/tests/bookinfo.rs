@@ -99,6 +99,31 @@ fn every_form_of_a_name_leads_to_the_same_table_and_no_other_namespace_has_the_s
 }
 
 #[test]
+fn pods_of_a_headless_service_have_names_of_their_own() {
+    let headless = "apiVersion: v1\nkind: Service\nmetadata: {name: db}\n\
+                    spec: {clusterIP: None, selector: {app: db}, ports: [{name: http, port: 80}]}\n---\n";
+    let pod = |name: &str, address: &str| {
+        let spec = format!("spec:\n  hostname: {name}\n  subdomain: db\n");
+        super::pod(name, "app: db", address).replace("spec:\n", &spec)
+    };
+    let view = view(&format!("{headless}{}{}", pod("db-0", "10.244.0.1"), pod("db-1", "10.244.0.2")));
+    let addresses = |name: &str| {
+        let found = closure(&view, &sidecar("db-0"), &Root::Name(name.to_owned().try_into().unwrap()))?;
+        match found.as_slice() {
+            [Resource::Name(name)] => {
+                Some(name.addresses.iter().map(ToString::to_string).collect::<Vec<_>>())
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    for name in ["db-1.db", "db-1.db.default", "db-1.db.default.svc.cluster.local"] {
+        assert_eq!(addresses(name).unwrap(), ["10.244.0.2"], "{name}");
+    }
+    assert_eq!(addresses("db").unwrap().len(), 2);
+    assert_eq!(addresses("db-2.db"), None);
+}
+
+#[test]
 fn addresses_and_names_lead_to_services_and_pods() {
     let view = view(&mesh());
     let caller = sidecar("productpage-v1");

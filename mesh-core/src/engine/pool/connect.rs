@@ -74,7 +74,7 @@ pub(crate) async fn connection(
     version: Version,
     fresh: bool,
 ) -> Result<Lease, NoConnection> {
-    let address = route.address().await.map_err(NoConnection::Failed)?;
+    let address = route.address(worker).await.map_err(NoConnection::Failed)?;
     let no_pod = Arc::default();
     let view = route.key(address, &no_pod);
     if !fresh && let Some(lease) = pooled(worker, view, version) {
@@ -204,10 +204,11 @@ const fn alpn(version: Version) -> MeshAlpn {
 
 impl<'a> Route<'a> {
     /// The address to dial.
-    pub(crate) async fn address(self) -> Result<SocketAddr, DialError> {
+    pub(crate) async fn address(self, worker: &Worker) -> Result<SocketAddr, DialError> {
         match self {
             Self::Endpoint(cluster, endpoint) => {
-                dial::resolve(&endpoint.model.address, cluster.model.pool.connect_timeout.duration()).await
+                let limit = cluster.model.pool.connect_timeout.duration();
+                dial::resolve(worker, &endpoint.model.address, limit).await
             }
             Self::Original(address) => Ok(address),
         }

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::harness::*;
+use crate::broker::{Answer, Broker, Questions, Request};
 use crate::model::{HeaderEdits, OutboundPolicy, Protocol, Resource, Role, Root};
 
 #[tokio::test]
@@ -193,4 +194,47 @@ async fn servers_that_speak_first_are_not_kept_waiting() {
     let mut client = mesh.connect().await;
     timeout(Duration::from_secs(10), client.read_exact(&mut greeting)).await.unwrap().unwrap();
     assert_eq!(&greeting, b"220 ready\r\n");
+}
+
+/// A mesh on one machine has no route to the outside: somebody else opens the connections.
+#[tokio::test]
+async fn what_is_outside_is_reached_through_the_broker_if_there_is_one() {
+    let upstream = Upstream::saying("outside").await;
+    // Of a block that is only for documentation: nobody answers there.
+    let outside = "192.0.2.7:80".parse().unwrap();
+    let (asker, answerer) = Broker::pair().unwrap();
+    let questions = Questions::new(answerer).unwrap();
+    let mut settings = outbound_settings();
+    settings.outbound.as_mut().unwrap().capture = crate::engine::Capture::Fixed(outside);
+    settings.broker = Some(Broker::new(asker));
+    let mut mesh =
+        Mesh::start(settings, Default::default(), vec![Resource::Own(Box::new(own(Role::Sidecar)))]);
+    mesh.change(|config| {
+        config.set_absent(Root::Address(outside));
+        config.set_absent(Root::Host { host: host("example.com"), port: 80 });
+    });
+    let target = upstream.address;
+    let answering = async {
+        let question = questions.next().await.unwrap();
+        assert_eq!(question.request, Request::Connect(outside));
+        let socket = std::net::TcpStream::connect(target).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        question.answer(&Answer::Connected, Some(&socket.into()));
+        let question = questions.next().await.unwrap();
+        question.answer(&Answer::Forbidden("not today".into()), None);
+    };
+    let asking = async {
+        let request = "GET / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n";
+        let first = ask(mesh.connect().await, request).await;
+        assert!(first.ends_with("outside"), "{first}");
+        // The idle connection is used again; only a new one is asked for.
+        assert!(ask(mesh.connect().await, request).await.ends_with("outside"));
+        let opaque = timeout(Duration::from_secs(10), async {
+            let mut stream = mesh.connect().await;
+            stream.write_all(b"\x01").await.unwrap();
+            stream.read(&mut [0]).await
+        });
+        assert!(matches!(opaque.await.unwrap(), Ok(0) | Err(_)), "what is forbidden is cut");
+    };
+    timeout(Duration::from_secs(20), async { tokio::join!(answering, asking) }).await.unwrap();
 }
