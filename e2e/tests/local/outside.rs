@@ -65,7 +65,7 @@ fn free_port() -> u16 {
 
 fn tcp(mesh: &Mesh, workload: &str, port: u16) -> Output {
     let target = format!("{HOST}:{port}");
-    let mut client = mesh.start_in(workload, &["tcp", "--timeout", "3s", &target, "whoami"]);
+    let client = mesh.start_in(workload, &["tcp", "--timeout", "3s", &target, "whoami"]);
     client.finish(Duration::from_secs(20)).expect("the client has a deadline")
 }
 

@@ -85,7 +85,7 @@ impl Query {
 
     /// Answers with the addresses of the kind that was asked for, perhaps none.
     pub(super) fn with_addresses(mut self, addresses: &[IpAddr]) -> Option<Vec<u8>> {
-        let Some(question) = self.reply.queries.first().cloned() else { return None };
+        let question = self.reply.queries.first().cloned()?;
         for data in addresses.iter().filter_map(|address| data(*address, question.query_type())) {
             self.reply.add_answer(Record::from_rdata(question.name().clone(), TTL, data));
         }

@@ -84,7 +84,7 @@ mod tests {
             "name": "web",
             "resources": {"limits": {"cpu": "1500m", "memory": "64Mi"}, "requests": {"cpu": 0.25}}
         }))?;
-        let spec = serde_json::from_value(serde_json::json!({"containers": [container.clone()]}))?;
+        let spec = serde_json::from_value(serde_json::json!({"containers": [container]}))?;
         let divisor = divisor.map(|text| Quantity::Text(text.to_owned()));
         value(
             &spec,
