@@ -88,6 +88,8 @@ enum Refused {
     MutualTlsRequired(First),
     #[error("it began with {0:?} where TLS is spoken")]
     NotTls(First),
+    #[error("the peer's certificate has none of the names that the server asks for")]
+    WrongPeer,
     #[error("{0}")]
     Failed(Failure),
     #[error("the TLS configuration is not usable")]
@@ -106,7 +108,7 @@ impl Refused {
     const fn counter(&self) -> Option<Counter> {
         match self {
             Self::MutualTlsRequired(_) => Some(Counter::PlaintextRefused),
-            Self::Handshake(_) | Self::HandshakeTimeout => Some(Counter::HandshakesFailed),
+            Self::Handshake(_) | Self::HandshakeTimeout | Self::WrongPeer => Some(Counter::HandshakesFailed),
             _ => None,
         }
     }

@@ -103,7 +103,7 @@ async fn tls(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
             tcp::serve(worker, downstream, stream, hello.sni).await;
             return Ok(());
         }
-        TlsMode::Mesh => terminate::mesh(worker, stream).await?,
+        TlsMode::Mesh => terminate::mesh_server(worker, stream, &server.tls).await?,
         TlsMode::Simple | TlsMode::Mutual | TlsMode::OptionalMutual => {
             terminate::gateway(worker, stream, &server.tls).await?
         }

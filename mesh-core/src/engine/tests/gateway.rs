@@ -134,11 +134,7 @@ async fn tls_is_terminated_by_server_name_and_certificates_are_replaced_while_it
     let mut own = own(Role::Ingress);
     let server = |name: &str| Server {
         hosts: vec![HostPattern::parse(name).unwrap()],
-        tls: ServerTls {
-            mode: TlsMode::Simple,
-            secret: Some(format!("default/{name}")),
-            subject_alt_names: Vec::new(),
-        },
+        tls: ServerTls::new(TlsMode::Simple, Some(format!("default/{name}"))),
         routes: Some("https".into()),
         tcp_routes: Vec::new(),
         origin: Default::default(),
