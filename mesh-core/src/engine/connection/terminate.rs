@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -27,6 +28,8 @@ pub(crate) struct Terminated {
     pub(crate) tls: TlsFacts,
     /// The mesh protocol agreed on; `None` for clients from outside.
     pub(crate) alpn: Option<MeshAlpn>,
+    /// What a peer of the mesh has shown, leaf first; empty for clients from outside.
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
 }
 
 /// Terminates mesh TLS of a gateway's server, which may ask for certain peers.
@@ -52,8 +55,8 @@ pub(super) async fn mesh(worker: &Worker, stream: Ahead<TcpStream>) -> Result<Te
     let config = worker.handles().tls.server_config().map_err(Refused::Configuration)?;
     let stream = handshake(worker, stream, config).await?;
     let session = stream.get_ref().1;
-    let facts =
-        tls::peer_facts(session.peer_certificates().unwrap_or_default()).map_err(Refused::Configuration)?;
+    let certificates = session.peer_certificates().unwrap_or_default().to_vec();
+    let facts = tls::peer_facts(&certificates).map_err(Refused::Configuration)?;
     let protocol = match session.alpn_protocol() {
         Some(alpn::HTTP2) => MeshAlpn::Http2,
         Some(alpn::HTTP1) => MeshAlpn::Http1,
@@ -64,6 +67,7 @@ pub(super) async fn mesh(worker: &Worker, stream: Ahead<TcpStream>) -> Result<Te
         workload: facts.workload.map(Arc::new),
         tls: tls_facts(&stream),
         alpn: Some(protocol),
+        certificates,
         stream: Ahead::new(Transport::Tls(Box::new(stream))),
     })
 }
@@ -80,7 +84,7 @@ pub(super) async fn gateway(
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     tls.client_certificate = leaf.map(|leaf| tls::forwarded_element(leaf).into());
     let stream = Ahead::new(Transport::Tls(Box::new(stream)));
-    Ok(Terminated { stream, identity: None, workload: None, tls, alpn: None })
+    Ok(Terminated { stream, identity: None, workload: None, tls, alpn: None, certificates: Vec::new() })
 }
 
 async fn handshake(
