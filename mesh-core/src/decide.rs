@@ -10,6 +10,7 @@
 
 pub mod answer;
 pub mod authz;
+pub mod client;
 pub mod connection;
 pub mod cors;
 pub mod hash;
@@ -62,6 +63,8 @@ pub struct TlsFacts {
     pub alpn: Option<Bytes>,
     /// SHA-256 of the client's certificate, in hex, for `x-forwarded-client-cert`.
     pub client_certificate_hash: Option<Arc<str>>,
+    /// What that header says of a client from outside; `None` for mesh peers, of whom less is said.
+    pub client_certificate: Option<Arc<str>>,
     /// `TLSv1.3`, for logs.
     pub version: Option<&'static str>,
 }

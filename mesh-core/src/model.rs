@@ -22,7 +22,7 @@ pub use cluster::{
     Cluster, ClusterTls, ConnectionPool, ConsistentHash, Endpoint, EndpointAddress, Endpoints, HashKey,
     LoadBalancer, Locality, OutlierDetection, Transport,
 };
-pub use listener::{Listener, ListenerProtocol, Server, ServerTls, TlsMode};
+pub use listener::{CipherSuite, Listener, ListenerProtocol, Server, ServerTls, TlsMode, TlsVersion};
 pub use matcher::{HeaderMatch, PathMatch, RouteMatch, StringMatch};
 pub use own::{
     AccessLog, AccessLogFormat, InboundPort, MeshSettings, OutboundPolicy, Own, PathNormalization, Role,

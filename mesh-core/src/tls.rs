@@ -7,6 +7,7 @@
 //!
 //! All use of rustls' configuration types is in this module; the provider is always passed explicitly.
 
+mod client;
 pub mod facts;
 pub mod gateway;
 mod mesh;
@@ -18,6 +19,7 @@ use rustls::crypto::CryptoProvider;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+pub use client::{fingerprint, forwarded_element};
 pub use facts::{PeerFacts, WORKLOAD_EXTENSION, peer_facts, validity};
 pub use mesh::{MeshAlpn, MeshTls, expect_identity};
 

@@ -3,6 +3,7 @@
 
 mod hosts;
 mod server;
+mod termination;
 
 use std::collections::BTreeMap;
 

@@ -130,7 +130,7 @@ fn add_tls(
                 }
             }
             let secret = Some(format!("{}/{}", ingress.namespace(), tls.secret_name));
-            let tls = ServerTls { mode: TlsMode::Simple, secret, subject_alt_names: Vec::new() };
+            let tls = ServerTls::new(TlsMode::Simple, secret);
             let origin = super::origin(ingress.object, field);
             servers.push(Server {
                 hosts: patterns,

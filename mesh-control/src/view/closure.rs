@@ -50,9 +50,7 @@ impl Collector<'_, '_> {
             self.connection_routes(&listener.tcp_routes);
             for server in &listener.servers {
                 self.connection_routes(&server.tcp_routes);
-                if let Some(secret) = &server.tls.secret {
-                    self.secret(secret);
-                }
+                server.tls.secrets().for_each(|secret| self.secret(secret));
             }
         }
         self.resources.push(Resource::Own(Box::new(own)));
@@ -93,7 +91,7 @@ impl Collector<'_, '_> {
         cluster::secrets(cluster).for_each(|name| self.secret(name));
     }
 
-    /// A certificate with its key, or trust anchors alone; Istio's second secret, `NAME-cacert`, may hold the latter.
+    /// A certificate with its key, or trust anchors alone.
     fn secret(&mut self, full: &str) {
         if !self.secrets.insert(full.to_owned()) {
             return;
@@ -102,10 +100,7 @@ impl Collector<'_, '_> {
         let world = self.scope.world;
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap_or_default();
         let pair = world.tls_secret(namespace, name).ok();
-        let anchors = pair.as_ref().and_then(|pair| pair.roots.clone());
-        let anchors = anchors
-            .or_else(|| world.ca_secret(namespace, &format!("{name}-cacert")).ok())
-            .or_else(|| world.ca_secret(namespace, name).ok());
+        let anchors = world.trust_secret(namespace, name).ok();
         if pair.is_none() && anchors.is_none() {
             return;
         }

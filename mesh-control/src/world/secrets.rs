@@ -57,6 +57,15 @@ impl World {
         })
     }
 
+    /// Whom to trust where a Secret is named for mutual TLS: Istio's second secret, `NAME-cacert`, before the Secret's own
+    /// `ca.crt`, which may as well be the issuer of its certificate.
+    ///
+    /// # Errors
+    /// When neither has it.
+    pub fn trust_secret(&self, namespace: &str, name: &str) -> Result<Vec<u8>, InvalidSecret> {
+        self.ca_secret(namespace, &format!("{name}-cacert")).or_else(|_| self.ca_secret(namespace, name))
+    }
+
     /// `ca.crt` (or `cacert`) of a Secret: for those that hold nothing else.
     ///
     /// # Errors

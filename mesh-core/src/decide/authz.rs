@@ -1,11 +1,11 @@
 //! Whether a caller may do what it asks: the order of policies and what their matches mean (semantics.md 32–37).
 
 use std::fmt;
-use std::net::IpAddr;
 
+use super::client::client_address;
 use super::trail::{Note, NoteKind, Trail};
 use super::{Entry, Peer, Request};
-use crate::model::{self, AuthzAction, Host, Origin, Role};
+use crate::model::{self, AuthzAction, Host, Origin};
 use crate::snapshot::authz::{Authorization, Caller, CompiledPolicy};
 
 /// Which policy denies, for the operator's log; the client is never told.
@@ -42,7 +42,8 @@ impl fmt::Display for Denial {
 /// The facts of a request.
 pub(super) fn caller_of_request<'a>(request: &Request<'a>, own: &model::Own) -> Caller<'a> {
     let caller = caller_of_connection(request.entry, request.peer, None);
-    Caller { remote: remote(request, own), head: Some(request.head), ..caller }
+    let remote = client_address(request.head, request.entry, request.peer, own.mesh.trusted_proxies);
+    Caller { remote, head: Some(request.head), ..caller }
 }
 
 /// The facts of a connection.
@@ -60,24 +61,6 @@ pub(super) fn caller_of_connection<'a>(
         sni: sni.or_else(|| peer.tls.as_ref().and_then(|tls| tls.sni.as_ref())),
         head: None,
     }
-}
-
-/// The client before all trusted proxies (semantics.md 35).
-///
-/// A gateway trusts as many entries of `x-forwarded-for`, from the right, as there are trusted proxies before it; a sidecar
-/// trusts the one that the gateway or sidecar before it has added. An entry that is no address ends the trust.
-fn remote(request: &Request<'_>, own: &model::Own) -> IpAddr {
-    let peer = request.peer.address.ip();
-    let trusted = usize::from(own.mesh.trusted_proxies) + usize::from(own.role == Role::Sidecar);
-    let Some(skip) = trusted.checked_sub(1) else { return peer };
-    let mut entries =
-        request.head.headers.iter().rev().filter(|field| field.is("x-forwarded-for")).flat_map(|field| {
-            let entries = field.value.rsplit(|&b| b == b',');
-            entries.map(|entry| {
-                std::str::from_utf8(entry).ok().and_then(|text| text.trim().parse::<IpAddr>().ok())
-            })
-        });
-    entries.nth(skip).flatten().unwrap_or(peer)
 }
 
 /// Evaluates all policies; those in dry run leave only notes.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh64::xxh64;
 
 use super::Request;
+use super::client::client_address;
 use crate::dice::Dice;
 use crate::model::{HashKey, LoadBalancer, Millis};
 use crate::snapshot::Cluster;
@@ -33,7 +34,7 @@ pub(super) fn of(cluster: &Cluster, request: &Request<'_>, dice: &mut Dice) -> A
                 (brought, _) => brought.map(hash),
             }
         }
-        HashKey::SourceAddress => Some(match request.peer.address.ip().to_canonical() {
+        HashKey::SourceAddress => Some(match source(request).to_canonical() {
             std::net::IpAddr::V4(address) => hash(&address.octets()),
             std::net::IpAddr::V6(address) => hash(&address.octets()),
         }),
@@ -42,6 +43,11 @@ pub(super) fn of(cluster: &Cluster, request: &Request<'_>, dice: &mut Dice) -> A
         }
     };
     Affinity { hash, cookie: None }
+}
+
+fn source(request: &Request<'_>) -> std::net::IpAddr {
+    let trusted = request.snapshot.own().map_or(0, |own| own.model().mesh.trusted_proxies);
+    client_address(request.head, request.entry, request.peer, trusted)
 }
 
 /// A cookie of our own making; a lifetime of zero makes it one for the session.

@@ -9,7 +9,7 @@ use super::trail::{Note, NoteKind, Trail};
 use super::{Answer, Decision, Entry, Plan, Reason, Request, Target, authz, cors, hash, redirect};
 use crate::dice::Dice;
 use crate::failure::Failure;
-use crate::message::RequestHead;
+use crate::message::{RequestHead, Scheme};
 use crate::model::{Host, LoadBalancer, OutboundPolicy, Protocol, Root};
 use crate::snapshot::rule::{CompiledAction, CompiledBackend};
 use crate::snapshot::table::Matched;
@@ -153,7 +153,8 @@ fn in_virtual_host<'a>(request: &Request<'a>, virtual_host: &'a VirtualHost, tra
             format!("virtual host {} serves {}", virtual_host.name, request.head.host),
         )
     });
-    if virtual_host.https_redirect && matches!(request.entry, Entry::Gateway { tls: false, .. }) {
+    let clear = request.head.scheme == Scheme::Http;
+    if virtual_host.https_redirect && clear && matches!(request.entry, Entry::Gateway { tls: false, .. }) {
         trail.note(|| Note::new(NoteKind::Answer, "redirects to HTTPS".into()));
         return Found::Answer(Box::new(redirect::to_https(request.head)));
     }

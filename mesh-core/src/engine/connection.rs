@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 
 use super::detect::First;
@@ -39,6 +40,8 @@ pub(crate) struct Downstream {
     pub(crate) scheme: Scheme,
     /// When it was accepted.
     pub(crate) accepted: Instant,
+    /// What a peer of the mesh has shown, leaf first: it is looked at again when other authorities are trusted.
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
 }
 
 /// How a connection came in.
@@ -88,6 +91,8 @@ enum Refused {
     MutualTlsRequired(First),
     #[error("it began with {0:?} where TLS is spoken")]
     NotTls(First),
+    #[error("the peer's certificate has none of the names that the server asks for")]
+    WrongPeer,
     #[error("{0}")]
     Failed(Failure),
     #[error("the TLS configuration is not usable")]
@@ -106,7 +111,7 @@ impl Refused {
     const fn counter(&self) -> Option<Counter> {
         match self {
             Self::MutualTlsRequired(_) => Some(Counter::PlaintextRefused),
-            Self::Handshake(_) | Self::HandshakeTimeout => Some(Counter::HandshakesFailed),
+            Self::Handshake(_) | Self::HandshakeTimeout | Self::WrongPeer => Some(Counter::HandshakesFailed),
             _ => None,
         }
     }
@@ -141,5 +146,15 @@ fn destination(stream: &TcpStream, capture: Capture) -> Result<SocketAddr, Refus
 }
 
 fn downstream(peer: Peer, through: Through, scheme: Scheme) -> Rc<Downstream> {
-    Rc::new(Downstream { peer, through, scheme, accepted: Instant::now() })
+    downstream_with(peer, through, scheme, Vec::new())
+}
+
+/// The same for a peer of the mesh, which has shown these certificates.
+fn downstream_with(
+    peer: Peer,
+    through: Through,
+    scheme: Scheme,
+    certificates: Vec<CertificateDer<'static>>,
+) -> Rc<Downstream> {
+    Rc::new(Downstream { peer, through, scheme, accepted: Instant::now(), certificates })
 }

@@ -19,6 +19,7 @@ pub(crate) struct OwnFacts {
     pub(crate) identity: SpiffeId,
     pub(crate) sampling: Option<PerMillion>,
     pub(crate) path_normalization: PathNormalization,
+    pub(crate) trusted_proxies: u8,
     workload: Arc<Workload>,
     inbound: HashMap<u16, (Arc<ServiceLabels>, Arc<str>)>,
 }
@@ -54,6 +55,7 @@ impl OwnFacts {
             identity: own.identity.clone(),
             sampling: own.mesh.tracing.as_ref().map(|tracing| tracing.sampling),
             path_normalization: own.mesh.path_normalization,
+            trusted_proxies: own.mesh.trusted_proxies,
             workload: Arc::new(own.workload.clone()),
             inbound: inbound.collect(),
         }

@@ -181,10 +181,11 @@ impl Worker {
     }
 }
 
-/// Wakes open connections when the proxy's own configuration has been replaced.
+/// Wakes open connections when the proxy's own configuration has been replaced, or whom it trusts.
 async fn follow_policy(worker: Rc<Worker>) {
     let mut changes = worker.changes();
     let mut before = worker.snapshot();
+    let mut trusted = worker.handles().tls.trust_generation();
     while changes.changed().await.is_ok() {
         let now = worker.snapshot();
         let same = match (before.own(), now.own()) {
@@ -192,9 +193,10 @@ async fn follow_policy(worker: Rc<Worker>) {
             (Some(before), Some(now)) => std::ptr::eq(before, now),
             (before, now) => before.is_none() && now.is_none(),
         };
-        if !same {
+        let trust = worker.handles().tls.trust_generation();
+        if !same || trust != trusted {
             worker.policy.send_replace(());
         }
-        before = now;
+        (before, trusted) = (now, trust);
     }
 }

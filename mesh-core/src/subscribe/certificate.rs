@@ -70,17 +70,20 @@ async fn renew(settings: &Settings, handles: &Handles, store: Option<&Store>) ->
 
 /// Takes credentials into use.
 pub(super) fn install(handles: &Handles, credentials: &Credentials) -> Result<(), String> {
-    let aliases = handles
-        .snapshot
-        .load()
-        .own()
-        .map(|own| own.model().mesh.trust_domain_aliases.clone())
-        .unwrap_or_default();
+    let snapshot = handles.snapshot.load();
+    let aliases = snapshot.own().map(|own| own.model().mesh.trust_domain_aliases.clone()).unwrap_or_default();
     handles
         .tls
         .install(&credentials.chain, &credentials.key, &credentials.trust_anchors, &aliases)
         .map(|identity| tracing::info!(%identity, "certificate in use"))
         .map_err(|error| chain(&error))
+}
+
+/// Takes the trust domains of a new configuration into use, which may come after the certificate.
+pub(super) fn follow_aliases(handles: &Handles) {
+    if let Some(own) = handles.snapshot.load().own() {
+        handles.tls.set_aliases(&own.model().mesh.trust_domain_aliases);
+    }
 }
 
 /// When a certificate has lived half its life, moved by up to 1 % so that a thousand proxies do not renew in step.

@@ -100,6 +100,7 @@ pub(super) fn restore(store: &Store, handles: &Handles, held: &mut Held) {
         }
         let (snapshot, _) = compile(None, &held.config);
         handles.snapshot.store(Arc::new(snapshot));
+        certificate::follow_aliases(handles);
         handles.held.store(Arc::new(held.config.clone()));
         tracing::info!(resources = held.config.len(), "configuration restored");
         // A gateway's listeners and the log open on this, as they would had it just come.

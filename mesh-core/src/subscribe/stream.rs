@@ -195,6 +195,7 @@ fn take(held: &mut Held, handles: &Handles, messages: Vec<SubscribeResponse>) ->
     let before = handles.snapshot.load_full();
     let (snapshot, problems) = compile(Some(&before), &held.config);
     handles.snapshot.store(Arc::new(snapshot));
+    super::certificate::follow_aliases(handles);
     handles.held.store(Arc::new(held.config.clone()));
     for problem in problems {
         let key = encode_key(&problem.key);

@@ -1,33 +1,48 @@
-//! Certificates that gateways serve to clients outside the mesh.
+//! Certificates that gateways serve to clients outside the mesh, and what they ask of the clients' own.
 
 use std::sync::Arc;
 
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::crypto::CryptoProvider;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{CipherSuite as Suite, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
+use super::client::Expected;
 use super::{TlsError, certificates, private_key, provider};
-use crate::model::{Secret, TlsMode};
+use crate::model::{CipherSuite, Secret, ServerTls, TlsMode, TlsVersion};
 
-/// The configuration for one server of a gateway: TLS 1.2 and 1.3, HTTP/2 preferred.
+/// What one server of a gateway is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// How TLS is handled.
+    pub tls: &'a ServerTls,
+    /// The certificates with their keys, at least one.
+    pub certificates: &'a [Arc<Secret>],
+    /// Whom to trust; the first certificate's secret when it is not named apart.
+    pub trust: &'a Secret,
+}
+
+/// The configuration for one server of a gateway: TLS 1.2 and 1.3 unless set otherwise, HTTP/2 preferred.
 ///
 /// Sessions are resumed only where no client certificate is asked for, since a resumed session would carry the
 /// certificate of an earlier check.
 ///
 /// # Errors
-/// When the secret lacks a part the mode needs, or its parts do not fit.
-pub fn server_config(mode: TlsMode, secret: &Secret) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = certificates(&secret.certificates)?;
-    let key = private_key(&secret.private_key)?;
-    let builder = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
+/// When a secret lacks a part that the mode needs, its parts do not fit, or the versions and suites leave nothing to speak.
+pub fn server_config(parts: Parts<'_>) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(restricted(&parts.tls.cipher_suites));
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions(parts.tls)?)
         .map_err(TlsError::Pair)?;
-    let asks_for_certificate = matches!(mode, TlsMode::Mutual | TlsMode::OptionalMutual);
-    let mut config = if asks_for_certificate {
-        builder.with_client_cert_verifier(client_verifier(mode, secret)?).with_single_cert(chain, key)
+    let asks_for_certificate = matches!(parts.tls.mode, TlsMode::Mutual | TlsMode::OptionalMutual);
+    let builder = if asks_for_certificate {
+        builder.with_client_cert_verifier(client_verifier(parts.tls, parts.trust)?)
     } else {
-        builder.with_no_client_auth().with_single_cert(chain, key)
-    }
-    .map_err(TlsError::Pair)?;
+        builder.with_no_client_auth()
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(Certificates::new(parts.certificates, &provider)?));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     if asks_for_certificate {
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -36,15 +51,74 @@ pub fn server_config(mode: TlsMode, secret: &Secret) -> Result<Arc<ServerConfig>
     Ok(Arc::new(config))
 }
 
-fn client_verifier(
-    mode: TlsMode,
-    secret: &Secret,
-) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+fn versions(tls: &ServerTls) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
+    let min = tls.min_version.unwrap_or(TlsVersion::V12);
+    let max = tls.max_version.unwrap_or(TlsVersion::V13);
+    let known = [(TlsVersion::V13, &TLS13), (TlsVersion::V12, &TLS12)];
+    let spoken: Vec<_> = known.into_iter().filter(|(v, _)| (min..=max).contains(v)).map(|(_, v)| v).collect();
+    if spoken.is_empty() {
+        Err(TlsError::Missing("version of TLS between the oldest and the newest allowed"))
+    } else {
+        Ok(spoken)
+    }
+}
+
+/// The provider with only these suites of TLS 1.2; all when none is named.
+fn restricted(suites: &[CipherSuite]) -> CryptoProvider {
+    let mut provider = (*provider()).clone();
+    let named: Vec<Suite> = suites.iter().map(|suite| suite_of(*suite)).collect();
+    if !named.is_empty() {
+        provider.cipher_suites.retain(|suite| {
+            suite.version().version == ProtocolVersion::TLSv1_3 || named.contains(&suite.suite())
+        });
+    }
+    provider
+}
+
+const fn suite_of(suite: CipherSuite) -> Suite {
+    match suite {
+        CipherSuite::EcdsaAes128 => Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::EcdsaAes256 => Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::EcdsaChaCha20 => Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        CipherSuite::RsaAes128 => Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::RsaAes256 => Suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::RsaChaCha20 => Suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    }
+}
+
+/// Certificates for the same names, with keys of different kinds.
+#[derive(Debug)]
+struct Certificates(Vec<Arc<CertifiedKey>>);
+
+impl Certificates {
+    fn new(secrets: &[Arc<Secret>], provider: &CryptoProvider) -> Result<Self, TlsError> {
+        let certified = |secret: &Arc<Secret>| {
+            let (chain, key) = (certificates(&secret.certificates)?, private_key(&secret.private_key)?);
+            CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(TlsError::Pair)
+        };
+        let all: Vec<_> = secrets.iter().map(certified).collect::<Result<_, _>>()?;
+        if all.is_empty() { Err(TlsError::Missing("certificate")) } else { Ok(Self(all)) }
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let usable =
+            |certified: &&Arc<CertifiedKey>| certified.key.choose_scheme(hello.signature_schemes()).is_some();
+        self.0.iter().find(usable).or(self.0.first()).cloned()
+    }
+}
+
+fn client_verifier(tls: &ServerTls, trust: &Secret) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(&secret.trust_anchors)? {
+    for certificate in certificates(&trust.trust_anchors)? {
         roots.add(certificate).map_err(TlsError::Pair)?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-    let builder = if mode == TlsMode::OptionalMutual { builder.allow_unauthenticated() } else { builder };
-    builder.build().map_err(|error| TlsError::Pair(rustls::Error::General(error.to_string())))
+    let builder = if tls.mode == TlsMode::OptionalMutual { builder.allow_unauthenticated() } else { builder };
+    let chain = builder.build().map_err(|error| TlsError::Pair(rustls::Error::General(error.to_string())))?;
+    Ok(Expected::beside(chain, tls))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,15 @@
 //! The proxy's own identity and trust, hot-swapped.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::client::Resumption;
 use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::facts::identity;
 use super::verify::MeshVerifier;
@@ -31,11 +33,14 @@ pub enum MeshAlpn {
 #[derive(Default)]
 pub struct MeshTls {
     current: ArcSwapOption<Material>,
+    aliases: Arc<ArcSwap<Vec<String>>>,
+    /// Counts changes of whom we trust.
+    trust: AtomicU64,
 }
 
 struct Material {
     identity: SpiffeId,
-    trust_domains: Vec<String>,
+    verifier: Arc<MeshVerifier>,
     anchors_pem: String,
     server: Arc<ServerConfig>,
     /// By [`MeshAlpn`], in the order of its variants.
@@ -57,11 +62,10 @@ impl MeshTls {
     ) -> Result<SpiffeId, TlsError> {
         let chain = certificates(chain_pem)?;
         let identity = identity(&chain[0])?;
-        let mut trust_domains = vec![identity.trust_domain().to_owned()];
-        trust_domains.extend_from_slice(trust_domain_aliases);
         let verifier = Arc::new(MeshVerifier {
             anchors: anchors(anchors_pem)?,
-            trust_domains: trust_domains.clone(),
+            trust_domain: identity.trust_domain().to_owned(),
+            aliases: Arc::clone(&self.aliases),
             provider: provider(),
         });
         let server = server(&verifier, &chain, key_pem)?;
@@ -69,13 +73,42 @@ impl MeshTls {
         let clients = [client(alpn::HTTP1)?, client(alpn::HTTP2)?, client(alpn::TCP)?];
         let material = Material {
             identity: identity.clone(),
-            trust_domains,
+            verifier,
             anchors_pem: anchors_pem.to_owned(),
             server,
             clients,
         };
-        self.current.store(Some(Arc::new(material)));
+        let before = self.current.swap(Some(Arc::new(material)));
+        if before.is_none_or(|before| before.anchors_pem != anchors_pem) {
+            self.trust.fetch_add(1, Ordering::Release);
+        }
+        self.set_aliases(trust_domain_aliases);
         Ok(identity)
+    }
+
+    /// Says which other trust domains count as ours, from the next handshake on. The configuration that says so may come
+    /// long after the certificate, and change while it is held.
+    pub fn set_aliases(&self, aliases: &[String]) {
+        if **self.aliases.load() != *aliases {
+            self.aliases.store(Arc::new(aliases.to_vec()));
+            self.trust.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Another number whenever another set of authorities or trust domains is trusted.
+    pub fn trust_generation(&self) -> u64 {
+        self.trust.load(Ordering::Acquire)
+    }
+
+    /// Whether a client with this chain would be let in by those whom we trust now, at the time of its handshake: that
+    /// its certificate has run out since is no reason to end what it has begun.
+    pub fn trusts(&self, chain: &[CertificateDer<'_>], handshake: UnixTime) -> bool {
+        let Some((leaf, intermediates)) = chain.split_first() else { return false };
+        let current = self.current.load();
+        let verify = |material: &Arc<Material>| {
+            material.verifier.verify_client_cert(leaf, intermediates, handshake).is_ok()
+        };
+        current.as_ref().is_some_and(verify)
     }
 
     /// Configuration for accepting mesh peers: a client certificate is demanded.
@@ -111,7 +144,8 @@ impl MeshTls {
 
     /// Our own trust domain and its aliases.
     pub fn trust_domains(&self) -> Vec<String> {
-        self.current.load().as_ref().map(|material| material.trust_domains.clone()).unwrap_or_default()
+        let own = self.identity().map(|identity| identity.trust_domain().to_owned());
+        own.into_iter().chain(self.aliases.load().iter().cloned()).collect()
     }
 }
 

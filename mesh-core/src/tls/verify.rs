@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -17,7 +18,9 @@ use super::facts::identity;
 #[derive(Debug)]
 pub(super) struct MeshVerifier {
     pub(super) anchors: Vec<TrustAnchor<'static>>,
-    pub(super) trust_domains: Vec<String>,
+    pub(super) trust_domain: String,
+    /// Other trust domains that count as ours; they may change while the verifier is in use.
+    pub(super) aliases: Arc<ArcSwap<Vec<String>>>,
     pub(super) provider: Arc<CryptoProvider>,
 }
 
@@ -35,7 +38,8 @@ impl MeshVerifier {
             .verify_for_usage(algorithms, &self.anchors, intermediates, now, usage, None, None)
             .map_err(refused)?;
         let peer = identity(leaf).map_err(|error| Error::General(error.to_string()))?;
-        if self.trust_domains.iter().any(|domain| domain == peer.trust_domain()) {
+        let domain = peer.trust_domain();
+        if self.trust_domain == domain || self.aliases.load().iter().any(|alias| alias == domain) {
             return Ok(());
         }
         Err(Error::General(format!("{peer} is not of this mesh's trust domain")))

@@ -2,8 +2,9 @@
 
 use mesh_core::model::{HostPattern, ListenerProtocol, ServerTls, TlsMode};
 
+use super::termination;
 use crate::api::Item;
-use crate::api::networking::{Server, ServerTlsMode, ServerTlsSettings, TlsProtocol, VirtualService};
+use crate::api::networking::{Server, ServerTlsMode, VirtualService};
 use crate::problem::Problem;
 use crate::translate::scope::{Scope, covers, qualify};
 
@@ -62,40 +63,16 @@ fn tls(
         ServerTlsMode::OptionalMutual => TlsMode::OptionalMutual,
         ServerTlsMode::IstioMutual => TlsMode::Mesh,
     };
-    let secret = match mode {
-        TlsMode::Passthrough | TlsMode::Mesh => None,
+    let tls = match mode {
+        TlsMode::Passthrough => ServerTls::new(mode, None),
+        TlsMode::Mesh => {
+            ServerTls { subject_alt_names: settings.subject_alt_names.clone(), ..ServerTls::new(mode, None) }
+        }
         TlsMode::Simple | TlsMode::Mutual | TlsMode::OptionalMutual => {
-            Some(secret(scope, settings, namespace)?)
+            termination::tls(scope, settings, mode, namespace)?
         }
     };
-    let http = http && mode != TlsMode::Passthrough;
-    Ok(Kind::Tls {
-        tls: ServerTls { mode, secret, subject_alt_names: settings.subject_alt_names.clone() },
-        http,
-    })
-}
-
-/// The secret lies beside the gateway's pod, as Istio has it, or, for a shared gateway, beside the Gateway: never in a
-/// third namespace, so that no tenant serves another's certificate (TN-02).
-fn secret(
-    scope: &Scope<'_>,
-    settings: &ServerTlsSettings,
-    gateway: &str,
-) -> Result<String, (&'static str, String)> {
-    let named = settings.credential_names.first().unwrap_or(&settings.credential_name);
-    let name = named.trim_start_matches("kubernetes://").trim_start_matches("kubernetes-gateway://");
-    if name.is_empty() {
-        let message = "the certificate must be named here; files of the gateway are not read";
-        return Err(("tls.credentialName", message.to_owned()));
-    }
-    let pod = scope.client.namespace;
-    match scope.world.tls_secret(pod, name) {
-        Ok(_) => Ok(format!("{pod}/{name}")),
-        Err(_) if scope.is_shared_gateway() && scope.world.tls_secret(gateway, name).is_ok() => {
-            Ok(format!("{gateway}/{name}"))
-        }
-        Err(error) => Err(("tls.credentialName", format!("{error}; the server is left out"))),
-    }
+    Ok(Kind::Tls { tls, http: http && mode != TlsMode::Passthrough })
 }
 
 /// A host of a server, and whose VirtualServices may serve it.
@@ -153,15 +130,7 @@ pub(super) fn unsupported(server: &Server, field: &str, tell: &mut dyn FnMut(Pro
     let Some(tls) = &server.tls else { return };
     warn(!tls.ca_crl.is_empty(), "tls.caCrl");
     warn(!tls.tls_certificates.is_empty(), "tls.tlsCertificates");
-    warn(tls.credential_names.len() > 1, "tls.credentialNames[1]");
-    warn(!tls.ca_cert_credential_name.is_empty(), "tls.caCertCredentialName");
-    warn(!tls.verify_certificate_spki.is_empty(), "tls.verifyCertificateSpki");
-    warn(!tls.verify_certificate_hash.is_empty(), "tls.verifyCertificateHash");
-    warn(!tls.cipher_suites.is_empty(), "tls.cipherSuites");
-    warn(matches!(tls.min_protocol_version, Some(TlsProtocol::V1_3)), "tls.minProtocolVersion");
-    warn(
-        tls.max_protocol_version.is_some_and(|version| version != TlsProtocol::Auto),
-        "tls.maxProtocolVersion",
-    );
+    warn(tls.insecure_skip_verify == Some(true), "tls.insecureSkipVerify");
     warn(tls.mode == ServerTlsMode::AutoPassthrough, "tls.mode");
+    termination::unsupported(tls, field, tell);
 }

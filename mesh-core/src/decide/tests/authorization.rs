@@ -179,3 +179,27 @@ fn s37_dry_run_has_no_effect_but_is_noted() {
     assert_eq!(trail.notes()[0].kind, NoteKind::DryRun);
     assert!(trail.notes()[0].text.contains("would deny"), "{:?}", trail.notes());
 }
+
+/// semantics.md 35: gateways have added their peer before this is asked.
+#[test]
+fn s35_the_client_is_before_the_trusted_proxies() {
+    use crate::decide::client::client_address;
+    let gateway = Entry::Gateway { port: 80, routes: "", tls: false };
+    let inbound = Entry::Inbound { port: 9080 };
+    let outbound = Entry::Outbound { destination: "10.0.0.1:80".parse().unwrap() };
+    for (entry, trusted, forwarded, client) in [
+        (gateway, 0, "1.1.1.1,10.0.0.9", "10.0.0.9"),
+        (gateway, 1, "1.1.1.1,2.2.2.2,10.0.0.9", "2.2.2.2"),
+        (gateway, 2, "1.1.1.1,2.2.2.2,10.0.0.9", "1.1.1.1"),
+        (gateway, 3, "1.1.1.1,2.2.2.2,10.0.0.9", "10.0.0.9"),
+        (gateway, 1, "2001:db8::1, 10.0.0.9", "2001:db8::1"),
+        (gateway, 1, "unknown,10.0.0.9", "10.0.0.9"),
+        (inbound, 0, "1.1.1.1,2.2.2.2", "2.2.2.2"),
+        (inbound, 1, "1.1.1.1,2.2.2.2", "1.1.1.1"),
+        (outbound, 1, "1.1.1.1,2.2.2.2", "10.0.0.9"),
+    ] {
+        let head = head("GET r/", &[("x-forwarded-for", forwarded)]);
+        let found = client_address(&head, entry, &peer(None), trusted);
+        assert_eq!(found.to_string(), client, "{entry:?}, {trusted} of {forwarded}");
+    }
+}

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::outbound::{Inside, tell};
 use super::terminate::{self, Terminated};
-use super::{Refused, Through, Worker, downstream};
+use super::{Refused, Through, Worker, downstream, downstream_with};
 use crate::decide::Peer;
 use crate::engine::detect::{First, Hello, first_bytes};
 use crate::engine::stream::{Ahead, Stream, Transport};
@@ -103,7 +103,7 @@ async fn tls(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
             tcp::serve(worker, downstream, stream, hello.sni).await;
             return Ok(());
         }
-        TlsMode::Mesh => terminate::mesh(worker, stream).await?,
+        TlsMode::Mesh => terminate::mesh_server(worker, stream, &server.tls).await?,
         TlsMode::Simple | TlsMode::Mutual | TlsMode::OptionalMutual => {
             terminate::gateway(worker, stream, &server.tls).await?
         }
@@ -112,7 +112,7 @@ async fn tls(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
         serve_http(worker, terminated, address, local, through(true)).await
     } else {
         let peer = mesh_peer(&terminated, address, local);
-        let downstream = downstream(peer, through(true), Scheme::Https);
+        let downstream = downstream_with(peer, through(true), Scheme::Https, terminated.certificates);
         tcp::serve(worker, downstream, terminated.stream, hello.sni).await;
         Ok(())
     }
@@ -137,7 +137,8 @@ async fn serve_http(
 ) -> Result<(), Refused> {
     // Between sidecar and gateway the scheme is the application's, which is cleartext HTTP.
     let scheme = if terminated.alpn.is_some() { Scheme::Http } else { Scheme::Https };
-    let downstream = downstream(mesh_peer(&terminated, address, local), through, scheme);
+    let peer = mesh_peer(&terminated, address, local);
+    let downstream = downstream_with(peer, through, scheme, terminated.certificates);
     let mut stream = terminated.stream;
     if let Inside::Http(version) = tell(worker, &mut stream, Protocol::Http).await? {
         http::serve_connection(worker, downstream, stream, version).await;

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::outbound::{Inside, tell};
 use super::terminate::{self, Terminated};
-use super::{Capture, Refused, Through, Worker, destination, downstream};
+use super::{Capture, Downstream, Refused, Through, Worker, destination, downstream, downstream_with};
 use crate::decide::Peer;
 use crate::engine::detect::{First, first_bytes};
 use crate::engine::stream::{Ahead, Stream, Transport};
@@ -48,7 +48,8 @@ pub(super) async fn serve(
     let peer = Peer { address, local, identity: None, workload: None, tls: None };
     let mut stream = stream.map(Transport::Plain);
     let inside = tell(worker, &mut stream, port.protocol).await?;
-    hand_over(worker, peer, &port, stream, inside).await;
+    let downstream = downstream(peer, Through::Inbound(port.number), Scheme::Http);
+    hand_over(worker, downstream, stream, inside).await;
     Ok(())
 }
 
@@ -76,7 +77,7 @@ async fn serve_mesh(
     local: SocketAddr,
     port: &Port,
 ) -> Result<(), Refused> {
-    let Terminated { stream, identity, workload, tls, alpn } = terminated;
+    let Terminated { stream, identity, workload, tls, alpn, certificates } = terminated;
     let mut stream = stream;
     let peer = Peer { address, local, identity, workload, tls: Some(tls) };
     // The caller's word counts only where we have not been told ourselves.
@@ -85,12 +86,12 @@ async fn serve_mesh(
         (Some(MeshAlpn::Http2), Protocol::Detect) => Inside::Http(Version::Http2),
         (_, declared) => tell(worker, &mut stream, declared).await?,
     };
-    hand_over(worker, peer, port, stream, inside).await;
+    let downstream = downstream_with(peer, Through::Inbound(port.number), Scheme::Http, certificates);
+    hand_over(worker, downstream, stream, inside).await;
     Ok(())
 }
 
-async fn hand_over(worker: &Rc<Worker>, peer: Peer, port: &Port, stream: Stream, inside: Inside) {
-    let downstream = downstream(peer, Through::Inbound(port.number), Scheme::Http);
+async fn hand_over(worker: &Rc<Worker>, downstream: Rc<Downstream>, stream: Stream, inside: Inside) {
     match inside {
         Inside::Http(version) => http::serve_connection(worker, downstream, stream, version).await,
         Inside::Bytes(sni) => tcp::serve(worker, downstream, stream, sni).await,

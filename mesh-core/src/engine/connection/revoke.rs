@@ -1,8 +1,12 @@
-//! Open connections are judged again when the proxy's own configuration changes: one that a new policy or mutual-TLS mode
-//! would not let in is closed.
+//! Open connections are judged again when the proxy's own configuration changes, or whom it trusts: one that would not be
+//! let in now is closed.
 //!
-//! Requests are judged one by one anyway; what is judged here is the connection. A change of the trust anchors does not
-//! close connections yet: their certificates are not kept.
+//! Requests are judged one by one anyway; what is judged here is the connection. At gateways that is the peer's
+//! certificate only: clients from outside show none of the mesh's.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::UnixTime;
 
 use super::{Downstream, Through};
 use crate::decide::{ConnectionDecision, Trail, decide_connection};
@@ -21,7 +25,7 @@ pub(crate) enum Carries<'a> {
 
 /// Ends when the connection may not go on.
 pub(crate) async fn revoked(worker: &Worker, downstream: &Downstream, carries: Carries<'_>) {
-    if !matches!(downstream.through, Through::Inbound(_)) {
+    if !matches!(downstream.through, Through::Inbound(_)) && downstream.certificates.is_empty() {
         return std::future::pending().await;
     }
     let mut changes = worker.policy_changes();
@@ -35,6 +39,9 @@ pub(crate) async fn revoked(worker: &Worker, downstream: &Downstream, carries: C
 }
 
 fn is_allowed(worker: &Worker, downstream: &Downstream, carries: Carries<'_>) -> bool {
+    if !is_trusted(worker, downstream) {
+        return false;
+    }
     let snapshot = worker.snapshot();
     let peer = &downstream.peer;
     if let Through::Inbound(port) = downstream.through
@@ -43,8 +50,16 @@ fn is_allowed(worker: &Worker, downstream: &Downstream, carries: Carries<'_>) ->
     {
         return false;
     }
-    let Carries::Bytes(sni) = carries else { return true };
+    let (Carries::Bytes(sni), Through::Inbound(_)) = (carries, &downstream.through) else { return true };
     let decided = worker
         .dice(|dice| decide_connection(&snapshot, downstream.entry(), peer, sni, dice, &mut Trail::off()));
     !matches!(decided, ConnectionDecision::Deny(_) | ConnectionDecision::Refuse(_))
+}
+
+/// Whether the authority behind the peer's certificate, and its trust domain, are still ours.
+fn is_trusted(worker: &Worker, downstream: &Downstream) -> bool {
+    let shown = &downstream.certificates;
+    let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let handshake = UnixTime::since_unix_epoch(age.saturating_sub(downstream.accepted.elapsed()));
+    shown.is_empty() || worker.handles().tls.trusts(shown, handshake)
 }

@@ -14,8 +14,9 @@ use super::{Refused, Worker};
 use crate::decide::TlsFacts;
 use crate::engine::stream::{Ahead, Stream, Transport};
 use crate::identity::SpiffeId;
-use crate::model::{Secret, ServerTls, TlsMode, Workload};
+use crate::model::{Secret, ServerTls, Workload};
 use crate::name::Host;
+use crate::snapshot::Snapshot;
 use crate::tls::{self, MeshAlpn, alpn};
 
 /// A connection whose TLS ends here.
@@ -27,6 +28,26 @@ pub(crate) struct Terminated {
     pub(crate) tls: TlsFacts,
     /// The mesh protocol agreed on; `None` for clients from outside.
     pub(crate) alpn: Option<MeshAlpn>,
+    /// What a peer of the mesh has shown, leaf first; empty for clients from outside.
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+}
+
+/// Terminates mesh TLS of a gateway's server, which may ask for certain peers.
+///
+/// # Errors
+/// When the handshake fails, or the peer is none of those.
+pub(super) async fn mesh_server(
+    worker: &Worker,
+    stream: Ahead<TcpStream>,
+    server: &ServerTls,
+) -> Result<Terminated, Refused> {
+    let terminated = mesh(worker, stream).await?;
+    let names = &server.subject_alt_names;
+    let expected = |identity: &SpiffeId| names.iter().any(|name| *name == identity.to_string());
+    if names.is_empty() || terminated.identity.as_ref().is_some_and(expected) {
+        return Ok(terminated);
+    }
+    Err(Refused::WrongPeer)
 }
 
 /// Terminates mesh TLS.
@@ -34,8 +55,8 @@ pub(super) async fn mesh(worker: &Worker, stream: Ahead<TcpStream>) -> Result<Te
     let config = worker.handles().tls.server_config().map_err(Refused::Configuration)?;
     let stream = handshake(worker, stream, config).await?;
     let session = stream.get_ref().1;
-    let facts =
-        tls::peer_facts(session.peer_certificates().unwrap_or_default()).map_err(Refused::Configuration)?;
+    let certificates = session.peer_certificates().unwrap_or_default().to_vec();
+    let facts = tls::peer_facts(&certificates).map_err(Refused::Configuration)?;
     let protocol = match session.alpn_protocol() {
         Some(alpn::HTTP2) => MeshAlpn::Http2,
         Some(alpn::HTTP1) => MeshAlpn::Http1,
@@ -46,6 +67,7 @@ pub(super) async fn mesh(worker: &Worker, stream: Ahead<TcpStream>) -> Result<Te
         workload: facts.workload.map(Arc::new),
         tls: tls_facts(&stream),
         alpn: Some(protocol),
+        certificates,
         stream: Ahead::new(Transport::Tls(Box::new(stream))),
     })
 }
@@ -56,15 +78,13 @@ pub(super) async fn gateway(
     stream: Ahead<TcpStream>,
     server: &ServerTls,
 ) -> Result<Terminated, Refused> {
-    let name = server.secret.as_deref().ok_or(Refused::NoSecret(None))?;
-    let secret = worker.snapshot().secret(name).cloned();
-    let secret = secret.ok_or_else(|| Refused::NoSecret(Some(name.to_owned())))?;
-    let config =
-        worker.gateway_certificates().config(server.mode, &secret).map_err(Refused::Configuration)?;
+    let config = worker.gateway_certificates().config(&worker.snapshot(), server)?;
     let stream = handshake(worker, stream, config).await?;
-    let tls = tls_facts(&stream);
+    let mut tls = tls_facts(&stream);
+    let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    tls.client_certificate = leaf.map(|leaf| tls::forwarded_element(leaf).into());
     let stream = Ahead::new(Transport::Tls(Box::new(stream)));
-    Ok(Terminated { stream, identity: None, workload: None, tls, alpn: None })
+    Ok(Terminated { stream, identity: None, workload: None, tls, alpn: None, certificates: Vec::new() })
 }
 
 async fn handshake(
@@ -87,15 +107,13 @@ fn tls_facts(stream: &TlsStream<Ahead<TcpStream>>) -> TlsFacts {
     TlsFacts {
         sni: server_name.and_then(|name| Host::parse(name).ok()),
         alpn: session.alpn_protocol().map(Bytes::copy_from_slice),
-        client_certificate_hash: session.peer_certificates().and_then(|chain| chain.first()).map(fingerprint),
+        client_certificate_hash: session
+            .peer_certificates()
+            .and_then(|chain| chain.first())
+            .map(|leaf| tls::fingerprint(leaf).into()),
+        client_certificate: None,
         version: session.protocol_version().and_then(version_name),
     }
-}
-
-/// SHA-256 of a certificate in hexadecimal, as `x-forwarded-client-cert` carries it.
-fn fingerprint(certificate: &CertificateDer<'_>) -> Arc<str> {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 
 const fn version_name(version: ProtocolVersion) -> Option<&'static str> {
@@ -106,24 +124,48 @@ const fn version_name(version: ProtocolVersion) -> Option<&'static str> {
     }
 }
 
-/// TLS configurations made of a gateway's secrets, kept until the secret changes.
+/// TLS configurations made of a gateway's secrets, kept until one of the secrets changes.
 #[derive(Default)]
 pub(crate) struct GatewayCertificates(RefCell<Vec<Made>>);
 
 /// Of what a configuration was made, and the configuration.
-type Made = (TlsMode, Arc<Secret>, Arc<ServerConfig>);
+struct Made {
+    tls: ServerTls,
+    secrets: Vec<Arc<Secret>>,
+    config: Arc<ServerConfig>,
+}
 
 impl GatewayCertificates {
-    /// The configuration for a secret, made on first use.
-    fn config(&self, mode: TlsMode, secret: &Arc<Secret>) -> Result<Arc<ServerConfig>, tls::TlsError> {
+    /// The configuration of a server, made on first use.
+    fn config(&self, snapshot: &Snapshot, tls: &ServerTls) -> Result<Arc<ServerConfig>, Refused> {
+        let secret = |name: &String| {
+            snapshot.secret(name).cloned().ok_or_else(|| Refused::NoSecret(Some(name.clone())))
+        };
+        let secrets: Vec<_> = tls.secrets().map(secret).collect::<Result<_, _>>()?;
         let mut made = self.0.borrow_mut();
-        let same = |(of, from, _): &&Made| *of == mode && Arc::ptr_eq(from, secret);
-        if let Some((_, _, config)) = made.iter().find(same) {
-            return Ok(Arc::clone(config));
+        let of_these = |held: &&Made| held.tls == *tls && same(&held.secrets, &secrets);
+        if let Some(held) = made.iter().find(of_these) {
+            return Ok(Arc::clone(&held.config));
         }
-        let config = tls::gateway::server_config(mode, secret)?;
-        made.retain(|(of, from, _)| *of != mode || from.name != secret.name);
-        made.push((mode, Arc::clone(secret), Arc::clone(&config)));
+        let config = make(tls, &secrets)?;
+        let current = |of: &Arc<Secret>| snapshot.secret(&of.name).is_some_and(|now| Arc::ptr_eq(now, of));
+        made.retain(|held| held.secrets.iter().all(current));
+        made.push(Made { tls: tls.clone(), secrets, config: Arc::clone(&config) });
         Ok(config)
     }
+}
+
+fn same(left: &[Arc<Secret>], right: &[Arc<Secret>]) -> bool {
+    left.len() == right.len() && left.iter().zip(right).all(|(left, right)| Arc::ptr_eq(left, right))
+}
+
+/// `secrets` are those of [`ServerTls::secrets`], in its order.
+fn make(tls: &ServerTls, secrets: &[Arc<Secret>]) -> Result<Arc<ServerConfig>, Refused> {
+    let (first, last) = secrets.first().zip(secrets.last()).ok_or(Refused::NoSecret(None))?;
+    let (certificates, trust) = match tls.trust {
+        Some(_) => (&secrets[..secrets.len() - 1], last),
+        None => (secrets, first),
+    };
+    tls::gateway::server_config(tls::gateway::Parts { tls, certificates, trust })
+        .map_err(Refused::Configuration)
 }

@@ -1,6 +1,7 @@
 //! What is known of one request while it runs, reported once at its end, however it ends.
 
 use std::cell::Cell;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
@@ -40,6 +41,13 @@ impl Account {
     pub(super) fn request(&mut self, head: &RequestHead) {
         self.record.protocol = if is_grpc(head) { RequestProtocol::Grpc } else { RequestProtocol::Http };
         self.record.request = Some(LoggedRequest::of(head));
+    }
+
+    /// The client may be another than the peer: what the log names is who was before the trusted proxies.
+    pub(super) fn client(&mut self, address: IpAddr) {
+        if self.record.downstream_remote.is_some_and(|remote| remote.ip() != address) {
+            self.record.downstream_remote = Some(SocketAddr::new(address, 0));
+        }
     }
 
     pub(super) fn record(&mut self) -> &mut Record {

@@ -7,9 +7,10 @@ use bytes::Bytes;
 
 use crate::dice::Dice;
 use crate::engine::connection::{Downstream, Through};
+use crate::engine::own::OwnFacts;
 use crate::failure::{Failure, Replay};
 use crate::identity::SpiffeId;
-use crate::message::{Headers, RequestHead, ResponseHead};
+use crate::message::{Headers, RequestHead, ResponseHead, Scheme};
 use crate::telemetry::TraceContext;
 
 const CLIENT_CERTIFICATE: &str = "x-forwarded-client-cert";
@@ -31,7 +32,7 @@ const LONGEST_REQUEST_ID: usize = 128;
 pub(super) fn arrive(
     head: &mut RequestHead,
     downstream: &Downstream,
-    own: Option<&SpiffeId>,
+    own: Option<&OwnFacts>,
     dice: &mut Dice,
 ) -> Result<(), Failure> {
     let from_outside =
@@ -42,11 +43,11 @@ pub(super) fn arrive(
     if let Through::Gateway { .. } = downstream.through {
         count_hop(&mut head.headers)?;
         append_forwarded_for(&mut head.headers, downstream);
-        head.headers.set(FORWARDED_PROTO, head.scheme.as_str());
+        forwarded_proto(head, own.map_or(0, |own| own.trusted_proxies));
     } else if !head.headers.contains(FORWARDED_PROTO) {
         head.headers.append(FORWARDED_PROTO, head.scheme.as_str());
     }
-    client_certificate(&mut head.headers, downstream, own);
+    client_certificate(&mut head.headers, downstream, own.map(|own| &own.identity));
     if !head.headers.get(REQUEST_ID).is_some_and(|id| !id.is_empty() && id.len() <= LONGEST_REQUEST_ID) {
         head.headers.set(REQUEST_ID, request_id(dice));
     }
@@ -87,6 +88,17 @@ fn count_hop(headers: &mut Headers) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What the client spoke: what we have seen ourselves, unless trusted proxies stand before us and say it.
+fn forwarded_proto(head: &mut RequestHead, trusted_proxies: u8) {
+    let said = match head.headers.get(FORWARDED_PROTO) {
+        Some(b"https") if trusted_proxies > 0 => Some(Scheme::Https),
+        Some(b"http") if trusted_proxies > 0 => Some(Scheme::Http),
+        _ => None,
+    };
+    head.scheme = said.unwrap_or(head.scheme);
+    head.headers.set(FORWARDED_PROTO, head.scheme.as_str());
+}
+
 fn append_forwarded_for(headers: &mut Headers, downstream: &Downstream) {
     let client = downstream.peer.address.ip();
     let before: Vec<_> = headers.get_all(FORWARDED_FOR).map(String::from_utf8_lossy).collect();
@@ -100,20 +112,28 @@ fn client_certificate(headers: &mut Headers, downstream: &Downstream, own: Optio
     headers.remove(CLIENT_CERTIFICATE);
     let tls = downstream.peer.tls.as_ref();
     let Some(hash) = tls.and_then(|tls| tls.client_certificate_hash.as_ref()) else { return };
-    let mut element = String::new();
-    if let Some(own) = own {
-        let _ = write!(element, "By={own};");
-    }
-    let _ = write!(element, "Hash={hash};Subject=\"\"");
-    if let Some(identity) = &downstream.peer.identity {
-        let _ = write!(element, ";URI={identity}");
-    }
+    let element = match tls.and_then(|tls| tls.client_certificate.as_ref()) {
+        Some(outside) => outside.to_string(),
+        None => mesh_element(hash, downstream.peer.identity.as_ref(), own),
+    };
     let appends = matches!(downstream.through, Through::Inbound(_));
     let value = match before {
         Some(before) if appends => format!("{before},{element}"),
         _ => element,
     };
     headers.append(CLIENT_CERTIFICATE, value);
+}
+
+fn mesh_element(hash: &str, caller: Option<&SpiffeId>, own: Option<&SpiffeId>) -> String {
+    let mut element = String::new();
+    if let Some(own) = own {
+        let _ = write!(element, "By={own};");
+    }
+    let _ = write!(element, "Hash={hash};Subject=\"\"");
+    if let Some(caller) = caller {
+        let _ = write!(element, ";URI={caller}");
+    }
+    element
 }
 
 /// A random UUID (RFC 9562 §5.4).

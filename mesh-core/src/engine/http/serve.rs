@@ -10,6 +10,7 @@ use super::meter::metered;
 use super::{Reply, forward, headers};
 use crate::canonical;
 use crate::decide::answer::Answer;
+use crate::decide::client::client_address;
 use crate::decide::{self, Decide, Decision, Plan, Question, Request, Trail};
 use crate::engine::body::Body;
 use crate::engine::codec::Reject;
@@ -53,12 +54,13 @@ fn arrive(
     // Only what policy still sees afterwards may be switched to: a tunnel of HTTP/2 would carry requests past it.
     head.upgrade.take_if(|protocol| !protocol.eq_ignore_ascii_case(b"websocket"));
     let own = worker.own();
-    let identity = own.as_ref().map(|own| &own.identity);
+    let trusted = own.as_ref().map_or(0, |own| own.trusted_proxies);
     let mode = own.as_ref().map(|own| own.path_normalization).unwrap_or_default();
     let canonical = canonicalize(head, mode);
     let arrived =
-        canonical.and_then(|()| worker.dice(|dice| headers::arrive(head, downstream, identity, dice)));
+        canonical.and_then(|()| worker.dice(|dice| headers::arrive(head, downstream, own.as_deref(), dice)));
     account.request(head);
+    account.client(client_address(head, downstream.entry(), &downstream.peer, trusted));
     let sampling = own.as_ref().and_then(|own| own.sampling);
     account.record().trace = worker.random(|random| {
         TraceContext::join(&head.headers, random, |random| {

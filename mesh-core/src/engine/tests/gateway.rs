@@ -134,11 +134,7 @@ async fn tls_is_terminated_by_server_name_and_certificates_are_replaced_while_it
     let mut own = own(Role::Ingress);
     let server = |name: &str| Server {
         hosts: vec![HostPattern::parse(name).unwrap()],
-        tls: ServerTls {
-            mode: TlsMode::Simple,
-            secret: Some(format!("default/{name}")),
-            subject_alt_names: Vec::new(),
-        },
+        tls: ServerTls::new(TlsMode::Simple, Some(format!("default/{name}"))),
         routes: Some("https".into()),
         tcp_routes: Vec::new(),
         origin: Default::default(),
@@ -173,4 +169,25 @@ async fn tls_is_terminated_by_server_name_and_certificates_are_replaced_while_it
     mesh.change(|config| config.insert(Resource::Secret(renewed)));
     assert!(ask_over_tls(port, "a.example", &trust_renewed).await.unwrap().starts_with("HTTP/1.1 200 "));
     assert!(ask_over_tls(port, "a.example", &trust_a).await.is_err());
+}
+
+/// semantics.md 39: behind a trusted proxy its word on scheme and client counts; behind nobody's it is replaced.
+#[tokio::test]
+async fn forwarded_headers_count_only_behind_trusted_proxies() {
+    let upstream = Upstream::start(ok).await;
+    for (trusted, proto) in [(0, "http"), (1, "https")] {
+        let port = dead().await.port();
+        let mut resources = closure(&[port], &upstream);
+        let mut own = own(Role::Ingress);
+        own.listeners = vec![listener(port)];
+        own.mesh.trusted_proxies = trusted;
+        resources[0] = Resource::Own(Box::new(own));
+        let settings = Settings { gateway: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..Settings::default() };
+        let _mesh = Mesh::start(settings, Default::default(), resources);
+        let request =
+            "GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-proto: https\r\nx-forwarded-for: 1.1.1.1\r\n\r\n";
+        let answer = ask(connect(port).await, request).await.to_lowercase();
+        assert!(answer.contains(&format!("x-forwarded-proto: {proto}\r\n")), "{answer}");
+        assert!(answer.contains("x-forwarded-for: 1.1.1.1,127.0.0.1\r\n"), "{answer}");
+    }
 }

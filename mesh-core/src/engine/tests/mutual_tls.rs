@@ -183,3 +183,45 @@ async fn a_pod_reaches_itself_through_its_own_service() {
     client.change(|config| config.insert(Resource::Endpoints(endpoints)));
     assert!(client.get("/").await.ends_with("myself"));
 }
+
+/// A peer whose authority or trust domain is no longer ours does not keep what it has open.
+#[tokio::test]
+async fn a_connection_of_a_peer_that_is_no_longer_trusted_is_closed() {
+    let (issuer, other) = (issuer(), issuer());
+    let application = Upstream::saying("fine").await;
+    let withdraw_alias = |tls: &MeshTls| tls.set_aliases(&[]);
+    let replace_anchors = |tls: &MeshTls| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(REVIEWS.try_into().unwrap())];
+        let certificate = params.signed_by(&key, &other).unwrap();
+        let aliases = [String::from("old.example")];
+        tls.install(&certificate.pem(), &key.serialize_pem(), &other.pem(), &aliases).unwrap();
+    };
+    let changes: [&dyn Fn(&MeshTls); 2] = [&withdraw_alias, &replace_anchors];
+    for change in changes {
+        let mut own = own(Role::Sidecar);
+        own.inbound = vec![inbound_port(application.address.port(), Protocol::Tcp, MtlsMode::Strict)];
+        let tls = holder(&issuer, REVIEWS);
+        // The alias comes after the certificate, as configuration does.
+        tls.set_aliases(&["old.example".into()]);
+        let resources = vec![Resource::Own(Box::new(own))];
+        let server = Mesh::start(inbound_settings(application.address), Arc::clone(&tls), resources);
+        let mut caller = client(&issuer, server.engine.inbound_address().unwrap(), REVIEWS, Protocol::Tcp);
+        let caller_tls = holder(&issuer, "spiffe://old.example/ns/default/sa/web");
+        caller_tls.set_aliases(&["cluster.local".into()]);
+        let resources = caller.config.iter().map(|(_, resource)| (**resource).clone()).collect();
+        caller = Mesh::start(outbound_settings(), caller_tls, resources);
+        let mut stream = caller.connect().await;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        assert!(response(&mut stream).await.ends_with("fine"));
+        server.engine.changed();
+        let open =
+            tokio::time::timeout(std::time::Duration::from_millis(100), stream.read(&mut [0; 1])).await;
+        assert!(open.is_err(), "nothing has changed, and yet it closes");
+        change(&tls);
+        server.engine.changed();
+        let closed = tokio::time::timeout(std::time::Duration::from_secs(1), stream.read(&mut [0; 1])).await;
+        assert_eq!(closed.expect("closed within a second").unwrap_or(0), 0);
+    }
+}

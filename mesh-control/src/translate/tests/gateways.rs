@@ -1,0 +1,82 @@
+//! Servers of Gateways: what they show, ask and speak, and what is said of those that are left out.
+
+use mesh_core::model::{CipherSuite, Resource, Role, Root, ServerTls, TlsVersion};
+
+use super::{closure, gateway_pod, proxy, view};
+
+const SECRETS: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: plain, namespace: istio-system}\n\
+    stringData: {tls.crt: C, tls.key: K}\n---\n\
+    apiVersion: v1\nkind: Secret\nmetadata: {name: whole, namespace: istio-system}\n\
+    stringData: {tls.crt: C, tls.key: K, ca.crt: A}\n---\n\
+    apiVersion: v1\nkind: Secret\nmetadata: {name: whole-cacert, namespace: istio-system}\n\
+    stringData: {ca.crt: B}\n---\n\
+    apiVersion: v1\nkind: Secret\nmetadata: {name: clients, namespace: istio-system}\n\
+    stringData: {ca.crt: D}\n---\n";
+
+/// The server's settings, the trust anchors delivered, and what is said of the Gateway.
+fn server(tls: &str) -> (Option<ServerTls>, Vec<String>, Vec<String>) {
+    let gateway = format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: g, namespace: istio-system}}\n\
+         spec: {{selector: {{istio: ingressgateway}}, servers: [{{port: {{number: 443, name: s, protocol: HTTPS}}, \
+         hosts: [a.example.com], tls: {{{tls}}}}}]}}\n---\n"
+    );
+    let view = view(&(SECRETS.to_owned() + &gateway + &gateway_pod("ingressgateway")));
+    let resources = closure(&view, &proxy(Role::Ingress, "istio-system", "gw"), &Root::Own).unwrap();
+    let (mut found, mut anchors) = (None, Vec::new());
+    for resource in resources {
+        match resource {
+            Resource::Own(own) => {
+                let server = own.listeners.first().and_then(|listener| listener.servers.first());
+                found = server.map(|server| server.tls.clone());
+            }
+            Resource::Secret(secret) => anchors.push(secret.trust_anchors),
+            _ => {}
+        }
+    }
+    let told = view.problems().iter().map(|problem| problem.to_string()).collect();
+    (found, anchors, told)
+}
+
+#[test]
+fn several_certificates_versions_and_suites() {
+    let (tls, _, told) = server(
+        "mode: SIMPLE, credentialNames: [plain, whole], minProtocolVersion: TLSV1_0, \
+         maxProtocolVersion: TLSV1_2, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256, AES128-SHA]",
+    );
+    let tls = tls.unwrap();
+    assert_eq!(tls.secret.as_deref(), Some("istio-system/plain"));
+    assert_eq!(tls.more_secrets, ["istio-system/whole"]);
+    assert_eq!((tls.min_version, tls.max_version), (None, Some(TlsVersion::V12)));
+    assert_eq!(tls.cipher_suites, [CipherSuite::RsaAes128]);
+    for field in ["tls.minProtocolVersion", "tls.cipherSuites[1]"] {
+        assert!(told.iter().any(|text| text.contains(field)), "{field}: {told:?}");
+    }
+}
+
+#[test]
+fn whose_client_certificates_are_trusted() {
+    let (_, anchors, _) = server("mode: MUTUAL, credentialName: whole, subjectAltNames: [a]");
+    assert_eq!(anchors, ["B"], "the second secret counts before the first one's own");
+    let (tls, anchors, _) =
+        server("mode: OPTIONAL_MUTUAL, credentialName: plain, caCertCredentialName: clients");
+    assert_eq!(tls.unwrap().trust.as_deref(), Some("istio-system/clients"));
+    assert!(anchors.contains(&"D".to_owned()));
+}
+
+/// A server that cannot do what is asked is left out and reported: it never does less.
+#[test]
+fn servers_that_cannot_be_are_left_out() {
+    for (tls, field) in [
+        ("mode: MUTUAL, credentialName: plain", "tls.credentialName"),
+        ("mode: MUTUAL, credentialName: plain, caCertCredentialName: none", "tls.caCertCredentialName"),
+        ("mode: SIMPLE, credentialNames: [plain, none]", "tls.credentialName"),
+        ("mode: SIMPLE, serverCertificate: /etc/c, privateKey: /etc/k", "tls.credentialName"),
+        ("mode: SIMPLE, credentialName: plain, maxProtocolVersion: TLSV1_1", "tls.maxProtocolVersion"),
+        ("mode: SIMPLE, credentialName: plain, cipherSuites: [AES128-SHA]", "tls.cipherSuites"),
+        ("mode: MUTUAL, credentialName: whole, verifyCertificateHash: [xyz]", "tls.verifyCertificateHash"),
+    ] {
+        let (server, _, told) = server(tls);
+        assert_eq!(server, None, "{tls}");
+        assert!(told.iter().any(|text| text.contains(field)), "{tls}: {told:?}");
+    }
+}
