@@ -9,7 +9,9 @@
 
 pub mod facts;
 pub mod gateway;
+mod jwk;
 mod mesh;
+mod signatures;
 mod verify;
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use facts::{PeerFacts, WORKLOAD_EXTENSION, peer_facts, validity};
 pub use mesh::{MeshAlpn, MeshTls, expect_identity};
+pub use signatures::Signatures;
 
 /// ALPN protocols of the mesh, as Istio names them.
 pub mod alpn {
