@@ -4,6 +4,7 @@ mod bookinfo;
 mod ingress;
 mod manifests;
 mod rules;
+mod tokens;
 
 use std::path::Path;
 

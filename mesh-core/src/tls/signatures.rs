@@ -100,3 +100,100 @@ fn verify(keys: &[Jwk], check: &SignatureCheck) -> Signature {
     let good = fitting.any(|key| key.verify(check.algorithm, message, &signature));
     if good { Signature::Good } else { Signature::Bad }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::hmac;
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::rsa::KeySize;
+    use aws_lc_rs::signature::{
+        self, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
+    };
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::decide::token::Algorithm;
+
+    const MESSAGE: &str = "aGVhZGVy.cGF5bG9hZA";
+
+    fn token(signature: &[u8]) -> String {
+        format!("{MESSAGE}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn check(algorithm: Algorithm, key: Option<&str>, keys: &[Value], token: &str) -> Signature {
+        let keys = json!({"keys": keys}).to_string().into();
+        let check =
+            SignatureCheck { token: token.to_owned().into(), algorithm, key: key.map(Box::from), keys };
+        let signatures = Signatures::default();
+        let first = signatures.check(std::slice::from_ref(&check)).signatures[0];
+        assert_eq!(signatures.check(&[check]).signatures[0], first, "remembered or not");
+        first
+    }
+
+    fn elliptic(name: &str) -> (EcdsaKeyPair, Value) {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+        let coordinate = |part| URL_SAFE_NO_PAD.encode(part);
+        let jwk = json!({"kty": "EC", "crv": "P-256", "kid": name, "x": coordinate(x), "y": coordinate(y)});
+        (pair, jwk)
+    }
+
+    fn sign(pair: &EcdsaKeyPair) -> String {
+        token(pair.sign(&SystemRandom::new(), MESSAGE.as_bytes()).unwrap().as_ref())
+    }
+
+    /// JW-01 and JW-02 of the security catalogue.
+    #[test]
+    fn the_keys_type_decides_the_algorithm_and_only_configured_keys_count() {
+        let ((pair, jwk), (other, other_jwk)) = (elliptic("a"), elliptic("b"));
+        let (good, foreign) = (sign(&pair), sign(&other));
+        let both = [other_jwk, jwk.clone()];
+        assert_eq!(check(Algorithm::Es256, Some("a"), &both, &good), Signature::Good);
+        assert_eq!(check(Algorithm::Es256, None, &both, &good), Signature::Good, "any key of the type");
+        assert_eq!(check(Algorithm::Es256, Some("b"), &both, &good), Signature::Bad);
+        assert_eq!(check(Algorithm::Es256, Some("c"), &both, &good), Signature::NoKey);
+        assert_eq!(check(Algorithm::Es256, Some("a"), std::slice::from_ref(&jwk), &foreign), Signature::Bad);
+        for algorithm in [Algorithm::Rs256, Algorithm::Hs256, Algorithm::Es384, Algorithm::EdDsa] {
+            assert_eq!(check(algorithm, Some("a"), std::slice::from_ref(&jwk), &good), Signature::NoKey);
+        }
+        let mut encrypts = jwk;
+        encrypts["use"] = json!("enc");
+        assert_eq!(check(Algorithm::Es256, Some("a"), &[encrypts], &good), Signature::NoKeys);
+        assert_eq!(
+            check(Algorithm::Es256, Some("a"), &[json!({"kty": "unheard of"})], &good),
+            Signature::NoKeys
+        );
+        assert_eq!(check(Algorithm::Es256, None, &both, MESSAGE), Signature::Bad);
+    }
+
+    #[test]
+    fn rsa_keys_verify_and_are_no_secrets() {
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let mut signed = vec![0; pair.public_modulus_len()];
+        let random = SystemRandom::new();
+        let padding: &'static dyn signature::RsaEncoding = &RSA_PKCS1_SHA256;
+        pair.sign(padding, &random, MESSAGE.as_bytes(), &mut signed).unwrap();
+        let public = pair.public_key();
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let modulus = public.modulus().big_endian_without_leading_zero().to_vec();
+        let exponent = public.exponent().big_endian_without_leading_zero().to_vec();
+        let jwk = json!({"kty": "RSA", "alg": "RS256", "n": part(&modulus), "e": part(&exponent)});
+        let keys = std::slice::from_ref(&jwk);
+        assert_eq!(check(Algorithm::Rs256, Some("any"), keys, &token(&signed)), Signature::Good);
+        assert_eq!(
+            check(Algorithm::Rs512, None, keys, &token(&signed)),
+            Signature::NoKey,
+            "the key says RS256"
+        );
+        let forged = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &modulus), MESSAGE.as_bytes());
+        assert_eq!(check(Algorithm::Hs256, None, keys, &token(forged.as_ref())), Signature::NoKey);
+    }
+
+    #[test]
+    fn a_secret_is_a_key_only_when_it_is_written_as_one() {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"secret"), MESSAGE.as_bytes());
+        let jwk = [json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode("secret")})];
+        assert_eq!(check(Algorithm::Hs256, None, &jwk, &token(tag.as_ref())), Signature::Good);
+        assert_eq!(check(Algorithm::Hs256, None, &jwk, &token(b"x")), Signature::Bad);
+    }
+}
