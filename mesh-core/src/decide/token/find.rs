@@ -1,5 +1,7 @@
 //! Where tokens stand in a request, and how they come off it.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -15,12 +17,17 @@ use crate::snapshot::token::{Claims, TokenRules};
 const BEARER: &str = "Bearer ";
 
 /// A token in a request.
-#[derive(Debug)]
 pub(super) struct Found {
     pub(super) token: Bytes,
     place: Place,
     /// The rules that look at this place, one bit each.
     pub(super) rules: u64,
+}
+
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Found").field("place", &self.place).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,11 +109,18 @@ fn halves(pair: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// What becomes of a head on account of its tokens.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct HeadEdits {
     off: Vec<(Place, Bytes)>,
     strip: Box<[Box<str>]>,
     write: Vec<(Box<str>, Bytes)>,
+}
+
+impl fmt::Debug for HeadEdits {
+    /// Without tokens and claims.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeadEdits").field("strip", &self.strip).finish_non_exhaustive()
+    }
 }
 
 impl HeadEdits {
