@@ -9,6 +9,7 @@ pub mod allotments;
 pub mod api;
 pub mod ca;
 pub mod dns;
+pub mod jwks;
 pub mod problem;
 pub mod serve;
 pub mod settings;

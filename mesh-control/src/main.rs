@@ -9,16 +9,18 @@ use mesh_control::admin;
 use mesh_control::allotments::Allotments;
 use mesh_control::ca::Authority;
 use mesh_control::dns;
+use mesh_control::jwks;
 use mesh_control::problem::Problem;
 use mesh_control::serve::Plane;
 use mesh_control::settings::Settings;
 use mesh_control::source::{Change, watch};
 use mesh_control::tokens::Verifier;
 use mesh_control::view::View;
+use mesh_control::world::World;
 use mesh_core::broker::Broker;
 use mesh_core::daemon::{logging, signals};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main(flavor = "current_thread")]
@@ -50,7 +52,8 @@ async fn main() -> anyhow::Result<()> {
     }
     tracing::info!(address = %settings.listen, "serving proxies");
     let allotments = Allotments::open(&settings.state);
-    let following = tokio::spawn(follow(Arc::clone(&plane), changes, allotments, stop.clone()));
+    let keys = Keys::start(vec![settings.listen, settings.admin], &stop);
+    let following = tokio::spawn(follow(Arc::clone(&plane), changes, keys, allotments, stop.clone()));
     let admin = tokio::spawn(admin::pages(&plane).serve(pages, stop.clone()));
     let names = dns.map(|server| tokio::spawn(server.serve(Arc::clone(&plane), stop.clone())));
     let served = plane.serve(listener, stop.clone()).await;
@@ -74,10 +77,36 @@ fn publish_root(file: &Path, root: &str) -> std::io::Result<()> {
     std::fs::rename(part, file)
 }
 
+/// Keys of token issuers, fetched beside the following of objects.
+struct Keys {
+    wanted: watch::Sender<jwks::Wanted>,
+    fetched: mpsc::Receiver<jwks::Fetched>,
+}
+
+impl Keys {
+    fn start(own: Vec<std::net::SocketAddr>, stop: &CancellationToken) -> Self {
+        let (wanted, wishes) = watch::channel(jwks::Wanted::new());
+        let (sender, fetched) = mpsc::channel(16);
+        tokio::spawn(jwks::follow(wishes, sender, own, stop.clone()));
+        Self { wanted, fetched }
+    }
+
+    fn want(&self, world: &mut World) {
+        let wanted = jwks::wanted(world);
+        world.keep_keys(&wanted);
+        self.wanted.send_if_modified(|before| {
+            let differs = *before != wanted;
+            *before = wanted;
+            differs
+        });
+    }
+}
+
 /// Takes in every change and publishes a view of what came of it.
 async fn follow(
     plane: Arc<Plane>,
     mut changes: mpsc::Receiver<Change>,
+    mut keys: Keys,
     mut allotments: Allotments,
     stop: CancellationToken,
 ) {
@@ -87,6 +116,16 @@ async fn follow(
     loop {
         let change = tokio::select! {
             change = changes.recv() => change,
+            Some((source, fetched)) = keys.fetched.recv() => {
+                if let Err(error) = &fetched {
+                    tracing::warn!(?source, error, "keys of a token issuer cannot be fetched");
+                }
+                if world.set_keys(source, fetched) {
+                    generation += 1;
+                    plane.publish(View::new(world.clone(), generation));
+                }
+                continue;
+            }
             () = stop.cancelled() => return,
         };
         let Some(change) = change else {
@@ -106,6 +145,7 @@ async fn follow(
         if let Err(error) = allotments.keep(&world) {
             tracing::warn!(%error, "allotted addresses cannot be kept over a restart");
         }
+        keys.want(&mut world);
         generation += 1;
         tracing::info!(generation, objects = touched.keys.len(), "the world has changed");
         plane.publish(View::new(world.clone(), generation));

@@ -21,6 +21,7 @@ pub mod scope;
 pub mod settings;
 pub mod sidecar;
 pub mod tcp;
+pub mod tokens;
 pub mod workload;
 
 #[cfg(test)]

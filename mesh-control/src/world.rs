@@ -7,6 +7,7 @@
 
 mod addresses;
 mod endpoints;
+mod keys;
 mod protocol;
 mod secrets;
 mod settings;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use addresses::Addresses;
 pub use addresses::ServiceAddress;
 pub use endpoints::{EntryEndpoint, PodEndpoint, target_port};
+pub use keys::{KeySet, KeySource};
 pub use protocol::{entry_protocol, service_protocol};
 pub use secrets::{InvalidSecret, TlsSecret};
 
@@ -38,6 +40,7 @@ pub struct World {
     settings: settings::Settings,
     refused: BTreeMap<Key, Problem>,
     problems: Vec<Problem>,
+    key_sets: BTreeMap<KeySource, KeySet>,
 }
 
 /// What a change touched; what was not touched need not be translated again.

@@ -5,7 +5,7 @@
 //! ([`Decision::Ask`]: do it, [`Decide::resume`], step again). What has been settled, such as the roll for an injected
 //! fault, stays settled over the steps of one request.
 //!
-//! The order is Istio's: authorization, route, injected fault, cross-origin policy, then the route's action. TLS, bodies and
+//! The order is Istio's: tokens, authorization, route, injected fault, cross-origin policy, then the route's action. TLS, bodies and
 //! connections are the engine's.
 
 pub mod answer;
@@ -19,6 +19,7 @@ pub mod redirect;
 pub mod retry;
 pub mod rewrite;
 pub mod route;
+pub mod token;
 pub mod trail;
 
 use std::net::SocketAddr;
@@ -136,6 +137,10 @@ pub enum Decision {
 pub enum Question {
     /// Let this much time pass (an injected delay).
     Wait(Duration),
+    /// Check these signatures, and say what time it is.
+    Signatures(Box<[token::SignatureCheck]>),
+    /// Edit the request's head like this; the next step is asked about the edited one.
+    Edit(Box<token::HeadEdits>),
 }
 
 /// The answer to a [`Question`].
@@ -143,6 +148,10 @@ pub enum Question {
 pub enum Reply {
     /// The time has passed.
     Waited,
+    /// What the checks came to.
+    Checked(token::Checked),
+    /// The head has been edited.
+    Edited,
 }
 
 /// The decision on one request: what has been settled so far.
@@ -150,6 +159,7 @@ pub enum Reply {
 pub struct Decide {
     delay: Delay,
     abort: Option<bool>,
+    token: token::Stage,
 }
 
 /// How far the injected delay is.
@@ -169,7 +179,10 @@ impl Decide {
 
     /// Decides as far as can be.
     pub fn step(&mut self, request: &Request<'_>, dice: &mut Dice, trail: &mut Trail) -> Decision {
-        match route::find(request, dice, trail) {
+        if let Some(decision) = self.token.step(request, trail) {
+            return decision;
+        }
+        match route::find(request, self.token.claims(), dice, trail) {
             route::Found::Rule(found) => self.follow(request, found, dice, trail),
             route::Found::Plan(plan) => Decision::Forward(plan),
             route::Found::Answer(answer) => Decision::Answer(answer),
@@ -184,6 +197,8 @@ impl Decide {
     pub fn resume(&mut self, reply: Reply) {
         match reply {
             Reply::Waited => self.delay = Delay::Over,
+            Reply::Checked(checked) => self.token.checked(&checked),
+            Reply::Edited => self.token.edited(),
         }
     }
 

@@ -135,6 +135,8 @@ failures! {
     Denied => (403, 7, "UAEX", "rbac_access_denied", Policy, Never, "RBAC: access denied"),
     /// The request's token is invalid.
     Unauthenticated => (401, 16, "UAEX", "jwt_authn_access_denied", Policy, Never, ""),
+    /// The request's token is meant for somebody else.
+    AudienceRefused => (403, 7, "UAEX", "jwt_authn_access_denied", Policy, Never, "Audiences in Jwt are not allowed"),
     /// A rate limit is exceeded.
     RateLimited => (429, 14, "RL", "local_rate_limited", Policy, Never, "local_rate_limited"),
     /// An injected abort. The status is the policy's, not this one.

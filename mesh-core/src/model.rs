@@ -14,6 +14,7 @@ pub mod matcher;
 pub mod own;
 pub mod resource;
 pub mod route;
+pub mod token;
 pub mod units;
 
 pub use address::{Address, Destination, DnsName, TcpRoute, Workload};
@@ -33,6 +34,7 @@ pub use route::{
     AbortStatus, Action, Backend, CorsPolicy, DirectResponse, Fault, HeaderEdits, Mirror, Redirect,
     RedirectPort, RetryOn, RetryPolicy, Rewrite, Routes, Rule, VirtualHost,
 };
+pub use token::{ClaimHeader, ClaimMatch, TokenHeader, TokenRule};
 pub use units::{Millis, PerMillion, Weight};
 
 pub use crate::name::{Host, HostPattern};

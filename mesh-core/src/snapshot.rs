@@ -21,6 +21,7 @@ pub mod retry;
 pub mod rule;
 pub mod table;
 pub mod text;
+pub mod token;
 pub mod weighted;
 
 use std::net::SocketAddr;

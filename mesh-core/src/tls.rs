@@ -10,7 +10,9 @@
 mod client;
 pub mod facts;
 pub mod gateway;
+mod jwk;
 mod mesh;
+mod signatures;
 mod verify;
 
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 pub use client::{fingerprint, forwarded_element};
 pub use facts::{PeerFacts, WORKLOAD_EXTENSION, peer_facts, validity};
 pub use mesh::{MeshAlpn, MeshTls, expect_identity};
+pub use signatures::Signatures;
 
 /// ALPN protocols of the mesh, as Istio names them.
 pub mod alpn {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::catalog::Catalog;
 use super::http::{self, Binding, MESH};
 use super::scope::{Client, Scope, pattern};
-use super::{authorization, cluster, destination, gateway, ingress, workload};
+use super::{authorization, cluster, destination, gateway, ingress, tokens, workload};
 use crate::api::core::Pod;
 use crate::api::ingress::Ingress;
 use crate::api::meta::StringMap;
@@ -111,8 +111,7 @@ fn gateways(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>) {
 /// Whole kinds, or parts of them, that are read and not carried out yet.
 fn without_effect(world: &World, problems: &mut Vec<Problem>) {
     for item in world.all::<RequestAuthentication>() {
-        let message = "not supported yet: tokens are not checked, and policies that ask for them never allow";
-        problems.push(item.object.blame(Problem::error("", message)));
+        blame(item.object, problems, |report| drop(tokens::translate(world, &item, report)));
     }
     for item in world.all::<Sidecar>() {
         let mut tell = |set: bool, field: &str| {

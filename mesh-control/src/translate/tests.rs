@@ -5,6 +5,7 @@ mod gateways;
 mod ingress;
 mod manifests;
 mod rules;
+mod tokens;
 
 use std::path::Path;
 

@@ -28,6 +28,8 @@ pub struct Answer {
     pub rule: Option<Arc<CompiledRule>>,
     /// The policy that denies, for the log.
     pub denial: Option<Denial>,
+    /// What else the log is to say.
+    pub cause: Option<Box<str>>,
 }
 
 /// Why the proxy answers.
@@ -73,7 +75,7 @@ impl Answer {
         if !body.is_empty() {
             headers.append("content-type", "text/plain");
         }
-        Self { status, headers, body, reason, route_name: None, rule: None, denial: None }
+        Self { status, headers, body, reason, route_name: None, rule: None, denial: None, cause: None }
     }
 
     /// The answer that a failure calls for: as HTTP, or as gRPC to a gRPC client.
@@ -84,6 +86,15 @@ impl Answer {
         }
         let body = Bytes::from_static(failure.body().as_bytes());
         Self::new(consequence.status, body, Reason::Failure(failure))
+    }
+
+    /// A failure whose body says more.
+    pub(super) fn refused(failure: Failure, message: &'static str, head: &RequestHead) -> Self {
+        let consequence = failure.consequence();
+        if is_grpc(head) {
+            return Self::grpc(consequence.grpc, message, Reason::Failure(failure));
+        }
+        Self::new(consequence.status, Bytes::from_static(message.as_bytes()), Reason::Failure(failure))
     }
 
     /// The answer of an injected abort.

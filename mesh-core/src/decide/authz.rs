@@ -7,6 +7,7 @@ use super::trail::{Note, NoteKind, Trail};
 use super::{Entry, Peer, Request};
 use crate::model::{self, AuthzAction, Host, Origin};
 use crate::snapshot::authz::{Authorization, Caller, CompiledPolicy};
+use crate::snapshot::token::Claims;
 
 /// Which policy denies, for the operator's log; the client is never told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +41,14 @@ impl fmt::Display for Denial {
 }
 
 /// The facts of a request.
-pub(super) fn caller_of_request<'a>(request: &Request<'a>, own: &model::Own) -> Caller<'a> {
+pub(super) fn caller_of_request<'a>(
+    request: &Request<'a>,
+    token: Option<&'a Claims>,
+    own: &model::Own,
+) -> Caller<'a> {
     let caller = caller_of_connection(request.entry, request.peer, None);
     let remote = client_address(request.head, request.entry, request.peer, own.mesh.trusted_proxies);
-    Caller { remote, head: Some(request.head), ..caller }
+    Caller { remote, head: Some(request.head), token, ..caller }
 }
 
 /// The facts of a connection.
@@ -60,6 +65,7 @@ pub(super) fn caller_of_connection<'a>(
         port: entry.port(),
         sni: sni.or_else(|| peer.tls.as_ref().and_then(|tls| tls.sni.as_ref())),
         head: None,
+        token: None,
     }
 }
 

@@ -13,8 +13,9 @@ use crate::message::{RequestHead, Scheme};
 use crate::model::{Host, LoadBalancer, OutboundPolicy, Protocol, Root};
 use crate::snapshot::rule::{CompiledAction, CompiledBackend};
 use crate::snapshot::table::Matched;
+use crate::snapshot::token::Claims;
 use crate::snapshot::weighted::Weighted;
-use crate::snapshot::{Cluster, Lookup, Own, Retry, VirtualHost};
+use crate::snapshot::{Cluster, CompiledRule, Lookup, Own, Retry, VirtualHost};
 
 /// What the lookups came to.
 pub(super) enum Found<'a> {
@@ -37,17 +38,25 @@ impl Found<'_> {
 }
 
 /// Finds what takes the request, by the way it came.
-pub(super) fn find<'a>(request: &Request<'a>, dice: &mut Dice, trail: &mut Trail) -> Found<'a> {
+pub(super) fn find<'a>(
+    request: &Request<'a>,
+    token: Option<&Claims>,
+    dice: &mut Dice,
+    trail: &mut Trail,
+) -> Found<'a> {
     match request.entry {
         Entry::Outbound { destination } => outbound(request, destination, dice, trail),
-        Entry::Inbound { port } => authorized(request, trail, |own, _| inbound(request, own, port)),
-        Entry::Gateway { .. } => authorized(request, trail, |own, trail| gateway(request, own, trail)),
+        Entry::Inbound { port } => authorized(request, token, trail, |own, _| inbound(request, own, port)),
+        Entry::Gateway { .. } => {
+            authorized(request, token, trail, |own, trail| gateway(request, token, own, trail))
+        }
     }
 }
 
 /// Goes on with `next` when the workload's policies let the request in.
 fn authorized<'a>(
     request: &Request<'a>,
+    token: Option<&Claims>,
     trail: &mut Trail,
     next: impl FnOnce(&'a Own, &mut Trail) -> Found<'a>,
 ) -> Found<'a> {
@@ -55,7 +64,7 @@ fn authorized<'a>(
     if own.authorization.policies.is_empty() {
         return next(own, trail);
     }
-    let caller = authz::caller_of_request(request, own.model());
+    let caller = authz::caller_of_request(request, token, own.model());
     match authz::evaluate(&own.authorization, &caller, trail) {
         Ok(()) => next(own, trail),
         Err(denial) => Found::Answer(Box::new(Answer::denied(denial, request.head))),
@@ -65,7 +74,7 @@ fn authorized<'a>(
 fn outbound<'a>(request: &Request<'a>, address: SocketAddr, dice: &mut Dice, trail: &mut Trail) -> Found<'a> {
     let (host, port) = (&request.head.host, address.port());
     match request.snapshot.host(host, port) {
-        Lookup::Found(virtual_host) => in_virtual_host(request, virtual_host, trail),
+        Lookup::Found(virtual_host) => in_virtual_host(request, None, virtual_host, trail),
         Lookup::Unknown => Found::Need(Root::Host { host: host.clone(), port }),
         Lookup::NotFound => {
             trail.note(|| Note::new(NoteKind::Lookup, format!("no routes for host {host} on port {port}")));
@@ -120,7 +129,7 @@ fn inbound<'a>(request: &Request<'a>, own: &Own, port: u16) -> Found<'a> {
     Found::Plan(Box::new(Plan::direct(Target::Original(request.peer.local), names::default(), retry)))
 }
 
-fn gateway<'a>(request: &Request<'a>, own: &Own, trail: &mut Trail) -> Found<'a> {
+fn gateway<'a>(request: &Request<'a>, token: Option<&Claims>, own: &Own, trail: &mut Trail) -> Found<'a> {
     let Entry::Gateway { port, routes, tls } = request.entry else {
         return Found::failure(Failure::Internal, request, trail);
     };
@@ -130,7 +139,7 @@ fn gateway<'a>(request: &Request<'a>, own: &Own, trail: &mut Trail) -> Found<'a>
         return Found::failure(Failure::Misdirected, request, trail);
     }
     match request.snapshot.routes(routes).and_then(|table| table.host(host)) {
-        Some(virtual_host) => in_virtual_host(request, virtual_host, trail),
+        Some(virtual_host) => in_virtual_host(request, token, virtual_host, trail),
         None => {
             trail.note(|| {
                 Note::new(NoteKind::Lookup, format!("table {routes} has no routes for host {host}"))
@@ -146,7 +155,12 @@ fn is_misdirected(own: &Own, port: u16, routes: &str, host: &Host) -> bool {
     own.server(port, Some(host)).is_some_and(|(server, _)| server.routes.as_deref() != Some(routes))
 }
 
-fn in_virtual_host<'a>(request: &Request<'a>, virtual_host: &'a VirtualHost, trail: &mut Trail) -> Found<'a> {
+fn in_virtual_host<'a>(
+    request: &Request<'a>,
+    token: Option<&Claims>,
+    virtual_host: &'a VirtualHost,
+    trail: &mut Trail,
+) -> Found<'a> {
     trail.note(|| {
         Note::new(
             NoteKind::Lookup,
@@ -159,9 +173,9 @@ fn in_virtual_host<'a>(request: &Request<'a>, virtual_host: &'a VirtualHost, tra
         return Found::Answer(Box::new(redirect::to_https(request.head)));
     }
     if trail.is_on() {
-        note_skipped(request, virtual_host, trail);
+        note_skipped(request, token, virtual_host, trail);
     }
-    match virtual_host.rule(request.head, request.entry.port()) {
+    match virtual_host.rule(request.head, request.entry.port(), token) {
         Some(matched) => {
             let rule = matched.rule;
             trail.note(|| {
@@ -175,11 +189,17 @@ fn in_virtual_host<'a>(request: &Request<'a>, virtual_host: &'a VirtualHost, tra
 }
 
 /// Says of each rule before the one that matches why it does not.
-fn note_skipped(request: &Request<'_>, virtual_host: &VirtualHost, trail: &mut Trail) {
+fn note_skipped(
+    request: &Request<'_>,
+    token: Option<&Claims>,
+    virtual_host: &VirtualHost,
+    trail: &mut Trail,
+) {
     let port = request.entry.port();
-    for rule in virtual_host.rules.iter().take_while(|rule| rule.matching(request.head, port).is_none()) {
+    let skipped = |rule: &&Arc<CompiledRule>| rule.matching(request.head, port, token).is_none();
+    for rule in virtual_host.rules.iter().take_while(skipped) {
         for (at, each) in rule.matches.iter().enumerate() {
-            if let Err(mismatch) = each.check(request.head, port) {
+            if let Err(mismatch) = each.check(request.head, port, token) {
                 let text = format!("route {:?} match {at}: {mismatch} does not match", rule.name);
                 trail.note(|| Note::new(NoteKind::Skipped, text).by(&rule.origin));
             }

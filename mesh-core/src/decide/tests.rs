@@ -4,6 +4,7 @@ mod authorization;
 mod connections;
 mod edits;
 mod routing;
+mod tokens;
 
 use serde_json::{Value, json};
 

@@ -25,6 +25,7 @@ use crate::dice::Dice;
 use crate::model::Workload;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{Counter, Reporter};
+use crate::tls::Signatures;
 
 /// What everything on one worker's thread uses.
 pub(crate) struct Worker {
@@ -37,6 +38,7 @@ pub(crate) struct Worker {
     own: OwnCache,
     random: RefCell<fastrand::Rng>,
     policy: watch::Sender<()>,
+    tokens: Signatures,
 }
 
 /// The listening sockets a worker starts with.
@@ -71,6 +73,7 @@ impl Worker {
             own: OwnCache::default(),
             random: RefCell::default(),
             policy: watch::Sender::new(()),
+            tokens: Signatures::default(),
             shared,
         }
     }
@@ -144,6 +147,11 @@ impl Worker {
     /// Whether this is the workload beside us.
     pub(crate) fn is_own(&self, workload: &Workload) -> bool {
         !workload.uid.is_empty() && self.own().is_some_and(|own| own.workload().uid == workload.uid)
+    }
+
+    /// Checks the signatures of tokens.
+    pub(crate) const fn tokens(&self) -> &Signatures {
+        &self.tokens
     }
 
     /// Room for this worker's downstream connections.

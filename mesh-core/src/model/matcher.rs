@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ClaimMatch;
+
 /// A test on one string.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -64,6 +66,12 @@ pub struct RouteMatch {
     pub without_headers: Vec<HeaderMatch>,
     /// Query parameters that must match; the first of a name counts.
     pub query: Vec<HeaderMatch>,
+    /// Claims of the verified token that must match; only where tokens are verified, at gateways.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<ClaimMatch>,
+    /// Claims that must not match; a missing one does not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without_claims: Vec<ClaimMatch>,
     /// The port of the listener.
     pub port: Option<u16>,
 }

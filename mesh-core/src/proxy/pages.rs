@@ -58,5 +58,12 @@ fn masked(resource: &Resource) -> Value {
     if let Some(key) = value.pointer_mut("/secret/privateKey") {
         *key = json!("(not shown)");
     }
+    // Keys of token issuers are public, unless they are secrets shared with us.
+    let rules = value.pointer_mut("/own/tokens").and_then(Value::as_array_mut);
+    for keys in rules.into_iter().flatten().filter_map(|rule| rule.get_mut("keys")) {
+        if keys.as_str().is_some_and(|keys| keys.contains("\"oct\"")) {
+            *keys = json!("(not shown)");
+        }
+    }
     value
 }

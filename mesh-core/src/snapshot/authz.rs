@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::matcher::with_joined;
 use super::text::Text;
+use super::token::{self, PrincipalTest};
 use crate::model::{
     self, AuthzAction, AuthzPolicy, AuthzRule, Condition, OperationMatch, Origin, StringMatch,
 };
@@ -136,8 +137,8 @@ enum When {
     DestinationIp(Blocks),
     DestinationPort(Check<u16>),
     Sni(Check<Text>),
-    /// About a token, of which there is none as long as none is verified.
-    Token(Check<Text>),
+    /// A claim of the verified token, or one of its list.
+    Claim(Box<[Box<str>]>, Check<Text>),
 }
 
 impl When {
@@ -150,7 +151,8 @@ impl When {
             Self::DestinationIp(blocks) => blocks.passes(caller.local),
             Self::DestinationPort(check) => check.passes(|&port| port == caller.port),
             Self::Sni(check) => check.passes_optional(caller.sni.map(|sni| sni.as_str().as_bytes())),
-            Self::Token(check) => check.passes_optional(None),
+            Self::Claim(path, check) => check
+                .passes(|test| caller.token.is_some_and(|token| token.any(path, |text| test.matches(text)))),
         }
     }
 }
@@ -211,7 +213,7 @@ impl Compiler<'_> {
         let account = |name: &String| source::service_account(name, namespace);
         Source {
             principals: self.texts(&principals.0, &principals.1),
-            request_principals: self.texts(&model.request_principals, &model.not_request_principals),
+            request_principals: self.principals(&model.request_principals, &model.not_request_principals),
             namespaces: self.texts(&model.namespaces, &model.not_namespaces),
             service_accounts: Check {
                 values: model.service_accounts.iter().map(account).collect(),
@@ -251,10 +253,13 @@ impl Compiler<'_> {
                 Some(When::DestinationPort(Check { values, not }))
             }
             "connection.sni" => Some(When::Sni(self.texts(values, not))),
-            key => match (bracketed(key, "request.headers"), key.starts_with("request.auth.")) {
+            "request.auth.principal" => {
+                source(Source { request_principals: self.principals(values, not), ..Source::default() })
+            }
+            key => match (bracketed(key, "request.headers"), token::path_of_condition(key)) {
                 (Some(name), _) => Some(When::Header(name.into(), self.texts(values, not))),
-                (None, true) => Some(When::Token(self.texts(values, not))),
-                (None, false) => self.refuse(&format!("condition {key:?} is not known")),
+                (None, Some(path)) => Some(When::Claim(path, self.texts(values, not))),
+                (None, None) => self.refuse(&format!("condition {key:?} is not known")),
             },
         }
     }
@@ -262,6 +267,14 @@ impl Compiler<'_> {
     fn texts(&mut self, values: &[StringMatch], not: &[StringMatch]) -> Check<Text> {
         let mut compile = |tests: &[StringMatch]| {
             Text::all(tests).or_else(|error| self.refuse(&error.to_string()).ok_or(error)).unwrap_or_default()
+        };
+        Check { values: compile(values), not: compile(not) }
+    }
+
+    fn principals(&mut self, values: &[StringMatch], not: &[StringMatch]) -> Check<PrincipalTest> {
+        let mut compile = |tests: &[StringMatch]| {
+            let tests = tests.iter().map(PrincipalTest::new).collect::<Result<_, _>>();
+            tests.or_else(|error| self.refuse(&error.to_string()).ok_or(error)).unwrap_or_default()
         };
         Check { values: compile(values), not: compile(not) }
     }

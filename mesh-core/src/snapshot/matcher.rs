@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::text::{InvalidRegex, Regex, Text, starts_with_any_case};
+use super::token::{ClaimTest, Claims};
 use crate::message::{Headers, RequestHead};
 use crate::model::{self, HeaderMatch, RouteMatch};
 
@@ -22,6 +23,8 @@ pub struct CompiledMatch {
     without_headers: Box<[NamedTest]>,
     query: Box<[NamedTest]>,
     port: Option<u16>,
+    claims: Box<[ClaimTest]>,
+    without_claims: Box<[ClaimTest]>,
 }
 
 /// The part of a match that a request did not pass.
@@ -41,6 +44,8 @@ pub enum Mismatch<'a> {
     Header(&'a str),
     /// This query parameter.
     Query(&'a str),
+    /// This claim of the token.
+    Claim(&'a str),
 }
 
 impl fmt::Display for Mismatch<'_> {
@@ -53,6 +58,7 @@ impl fmt::Display for Mismatch<'_> {
             Self::Authority => f.write_str("the authority"),
             Self::Header(name) => write!(f, "header {name}"),
             Self::Query(name) => write!(f, "query parameter {name}"),
+            Self::Claim(name) => write!(f, "claim {name}"),
         }
     }
 }
@@ -77,6 +83,8 @@ impl CompiledMatch {
             without_headers: NamedTest::all(&model.without_headers)?,
             query: NamedTest::all(&model.query)?,
             port: model.port,
+            claims: ClaimTest::all(&model.claims)?,
+            without_claims: ClaimTest::all(&model.without_claims)?,
         })
     }
 
@@ -84,7 +92,7 @@ impl CompiledMatch {
     ///
     /// # Errors
     /// With the first part that it does not pass.
-    pub fn check(&self, head: &RequestHead, port: u16) -> Result<(), Mismatch<'_>> {
+    pub fn check(&self, head: &RequestHead, port: u16, token: Option<&Claims>) -> Result<(), Mismatch<'_>> {
         let passes = |test: &Option<Text>, text: &[u8]| test.as_ref().is_none_or(|test| test.matches(text));
         if self.port.is_some_and(|wanted| wanted != port) {
             return Err(Mismatch::Port);
@@ -109,8 +117,13 @@ impl CompiledMatch {
             return Err(Mismatch::Header(&test.name));
         }
         let query = head.query.as_deref().unwrap_or_default();
-        match self.query.iter().find(|test| !test.on_query(query)) {
-            Some(test) => Err(Mismatch::Query(&test.name)),
+        if let Some(test) = self.query.iter().find(|test| !test.on_query(query)) {
+            return Err(Mismatch::Query(&test.name));
+        }
+        let failed = |test: &&ClaimTest| !test.matches(token);
+        let unwanted = |test: &&ClaimTest| test.matches(token);
+        match self.claims.iter().find(failed).or_else(|| self.without_claims.iter().find(unwanted)) {
+            Some(test) => Err(Mismatch::Claim(test.name())),
             None => Ok(()),
         }
     }
@@ -134,7 +147,8 @@ impl CompiledMatch {
         };
         let no_text = self.method.is_none() && self.scheme.is_none() && self.authority.is_none();
         let no_named = self.headers.is_empty() && self.without_headers.is_empty() && self.query.is_empty();
-        any_path && no_text && no_named && self.port.is_none()
+        let no_claims = self.claims.is_empty() && self.without_claims.is_empty();
+        any_path && no_text && no_named && no_claims && self.port.is_none()
     }
 }
 

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use super::address::CompiledTcpRoute;
 use super::authz::Authorization;
 use super::hosts::HostIndex;
+use super::token::TokenRules;
 use crate::model::{self, Host, InboundPort, Listener, MtlsMode, Resource};
 
 /// A proxy's own configuration.
@@ -17,6 +18,8 @@ pub struct Own {
     listeners: HashMap<u16, CompiledListener>,
     /// Policies that select the workload.
     pub authorization: Authorization,
+    /// Tokens that requests may carry.
+    pub tokens: TokenRules,
     pub(super) source: Arc<Resource>,
 }
 
@@ -40,6 +43,7 @@ impl Own {
             inbound: model.inbound.iter().enumerate().map(|(at, port)| (port.port, at)).collect(),
             listeners: model.listeners.iter().enumerate().map(listener).collect(),
             authorization,
+            tokens: TokenRules::new(&model.tokens),
             model: model.clone(),
             source: Arc::clone(source),
         };

@@ -9,6 +9,7 @@ use super::edits::{Edits, InvalidHeader};
 use super::matcher::CompiledMatch;
 use super::retry::Retry;
 use super::text::{InvalidRegex, Regex, Text};
+use super::token::Claims;
 use super::weighted::Weighted;
 use crate::failure::Failure;
 use crate::message::RequestHead;
@@ -190,11 +191,16 @@ impl CompiledRule {
     }
 
     /// The name under which requests are logged when the rule matches, with the index of the match.
-    pub fn matching(&self, head: &RequestHead, port: u16) -> Option<(&Arc<str>, usize)> {
+    pub fn matching(
+        &self,
+        head: &RequestHead,
+        port: u16,
+        token: Option<&Claims>,
+    ) -> Option<(&Arc<str>, usize)> {
         if self.matches.is_empty() {
             return Some((&self.name, 0));
         }
-        let at = self.matches.iter().position(|each| each.check(head, port).is_ok())?;
+        let at = self.matches.iter().position(|each| each.check(head, port, token).is_ok())?;
         Some((&self.matches[at].route_name, at))
     }
 }

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use super::compile::Problem;
 use super::hosts::HostIndex;
 use super::rule::CompiledRule;
+use super::token::Claims;
 use crate::message::RequestHead;
 use crate::model::{self, Host, HostPattern, Key, Kind, Origin, Resource};
 
@@ -85,9 +86,9 @@ impl RouteTable {
 
 impl VirtualHost {
     /// The first rule that matches.
-    pub fn rule(&self, head: &RequestHead, port: u16) -> Option<Matched<'_>> {
+    pub fn rule(&self, head: &RequestHead, port: u16, token: Option<&Claims>) -> Option<Matched<'_>> {
         self.rules.iter().find_map(|rule| {
-            let (route_name, index) = rule.matching(head, port)?;
+            let (route_name, index) = rule.matching(head, port, token)?;
             Some(Matched { rule, route_name, index })
         })
     }

@@ -13,6 +13,7 @@ use mesh_core::dice::Dice;
 use mesh_core::message::RequestHead;
 use mesh_core::model::{Host, Own, Resource, Role, Root};
 use mesh_core::snapshot::{Config, Snapshot, compile};
+use mesh_core::tls::Signatures;
 use mesh_core::wire;
 
 /// A request needs an address, a host and its own; more questions than these would not end.
@@ -74,10 +75,11 @@ impl<'v> Hop<'v> {
         head: &RequestHead,
     ) -> (Vec<Note>, Decision) {
         let (mut decide, mut faults) = (Decide::new(), Vec::new());
+        let (mut head, signatures) = (head.clone(), Signatures::default());
         let mut last = Root::Own;
         for _ in 0..MAX_QUESTIONS {
             let mut trail = Trail::on();
-            let request = Request { snapshot: &self.snapshot, entry, peer, head, now: Instant::now() };
+            let request = Request { snapshot: &self.snapshot, entry, peer, head: &head, now: Instant::now() };
             match decide.step(&request, &mut self.dice, &mut trail) {
                 Decision::Need(root) => {
                     last = root.clone();
@@ -86,6 +88,14 @@ impl<'v> Hop<'v> {
                 Decision::Ask(Question::Wait(_)) => {
                     faults.extend(trail.notes().iter().filter(|note| note.kind == NoteKind::Fault).cloned());
                     decide.resume(Reply::Waited);
+                }
+                Decision::Ask(Question::Signatures(checks)) => {
+                    faults.extend(trail.notes().iter().cloned());
+                    decide.resume(Reply::Checked(signatures.check(&checks)));
+                }
+                Decision::Ask(Question::Edit(edits)) => {
+                    edits.apply(&mut head);
+                    decide.resume(Reply::Edited);
                 }
                 decision => {
                     let mut notes = trail.notes().to_vec();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mesh_core::model::{HeaderMatch, PathMatch, RouteMatch, StringMatch};
+use mesh_core::model::{ClaimMatch, HeaderMatch, PathMatch, RouteMatch, StringMatch};
 
 use crate::api;
 use crate::api::networking::HttpMatchRequest;
@@ -13,7 +13,8 @@ pub(super) fn translate(request: &HttpMatchRequest, field: &str, report: &mut Ve
     if !request.stat_prefix.is_empty() {
         report.push(Problem::warning(format!("{field}.statPrefix"), "not supported; has no effect"));
     }
-    let mut headers = named(&request.headers, str::to_ascii_lowercase);
+    let (mut headers, claims) = split(&request.headers);
+    let (without_headers, without_claims) = split(&request.without_headers);
     let pseudo = take_pseudo(&mut headers);
     RouteMatch {
         name: Some(request.name.clone()).filter(|name| !name.is_empty()),
@@ -23,10 +24,39 @@ pub(super) fn translate(request: &HttpMatchRequest, field: &str, report: &mut Ve
         scheme: request.scheme.as_ref().map(string_match).or(pseudo.scheme),
         authority: request.authority.as_ref().map(string_match).or(pseudo.authority),
         headers,
-        without_headers: named(&request.without_headers, str::to_ascii_lowercase),
+        without_headers,
+        claims,
+        without_claims,
         query: named(&request.query_params, str::to_owned),
         port: None,
     }
+}
+
+/// Headers, and claims of the token that are written among them.
+fn split(tests: &BTreeMap<String, api::StringMatch>) -> (Vec<HeaderMatch>, Vec<ClaimMatch>) {
+    let mut claims = Vec::new();
+    let mut headers = named(tests, str::to_owned);
+    headers.retain_mut(|header| match claim_path(&header.name) {
+        Some(path) => {
+            claims.push(ClaimMatch { path, value: header.value.clone() });
+            false
+        }
+        None => {
+            header.name.make_ascii_lowercase();
+            true
+        }
+    });
+    (headers, claims)
+}
+
+/// `@request.auth.claims.a.b`, or `@request.auth.claims[a][b]` for names with dots. Claims keep their case.
+fn claim_path(key: &str) -> Option<Vec<String>> {
+    let rest = key.strip_prefix("@request.auth.claims")?;
+    let path: Vec<String> = match rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) => inner.split("][").map(str::to_owned).collect(),
+        None => rest.strip_prefix('.')?.split('.').map(str::to_owned).collect(),
+    };
+    path.iter().all(|name| !name.is_empty()).then_some(path)
 }
 
 /// What is written among the headers but is not a header.

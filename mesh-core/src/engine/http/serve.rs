@@ -35,7 +35,7 @@ pub(super) async fn request(
         Err(reject) => return refuse(downstream, reject, account),
     };
     let verdict = match arrive(worker, downstream, &mut head, &mut account) {
-        Ok(()) => judge(worker, downstream, &head).await,
+        Ok(()) => judge(worker, downstream, &mut head, &mut account).await,
         Err(failure) => Err(failed(failure, &head)),
     };
     match verdict {
@@ -83,7 +83,8 @@ fn canonicalize(head: &mut RequestHead, mode: PathNormalization) -> Result<(), F
 async fn judge(
     worker: &Worker,
     downstream: &Downstream,
-    head: &RequestHead,
+    head: &mut RequestHead,
+    account: &mut Account,
 ) -> Result<Box<Plan>, Box<Answer>> {
     let mut decide = Decide::new();
     let mut snapshot = worker.snapshot();
@@ -100,6 +101,15 @@ async fn judge(
             Decision::Ask(Question::Wait(delay)) => {
                 sleep(delay).await;
                 decide.resume(decide::Reply::Waited);
+            }
+            Decision::Ask(Question::Signatures(checks)) => {
+                decide.resume(decide::Reply::Checked(worker.tokens().check(&checks)));
+            }
+            Decision::Ask(Question::Edit(edits)) => {
+                edits.apply(head);
+                // A token that came in the query is not for the log.
+                account.request(head);
+                decide.resume(decide::Reply::Edited);
             }
         }
     }
@@ -119,8 +129,12 @@ pub(super) fn respond(downstream: &Downstream, answer: Answer, mut account: Acco
     if answer.route_name.is_some() {
         account.record().route = answer.route_name;
     }
-    account.record().cause =
-        account.record().cause.take().or_else(|| answer.denial.map(|d| d.to_string().into()));
+    account.record().cause = account
+        .record()
+        .cause
+        .take()
+        .or(answer.cause)
+        .or_else(|| answer.denial.map(|d| d.to_string().into()));
     account.grpc_status(&answer.headers);
     let mut head = ResponseHead { status: answer.status, headers: answer.headers };
     if account.record().failure == Some(Failure::Overflow) {

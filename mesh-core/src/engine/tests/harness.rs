@@ -231,6 +231,7 @@ pub(super) fn own(role: Role) -> Own {
         },
         inbound: Vec::new(),
         default_mtls: MtlsMode::Permissive,
+        tokens: Vec::new(),
         authorization: Vec::new(),
         listeners: Vec::new(),
         outbound_policy: OutboundPolicy::AllowAny,

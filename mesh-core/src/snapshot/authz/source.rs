@@ -9,6 +9,7 @@ use crate::identity::SpiffeId;
 use crate::message::RequestHead;
 use crate::model::Host;
 use crate::snapshot::text::Text;
+use crate::snapshot::token::{Claims, PrincipalTest};
 
 /// Everything policies may look at. Identity comes from the verified certificate only.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,8 @@ pub struct Caller<'a> {
     pub sni: Option<&'a Host>,
     /// The request; `None` for connections that are not HTTP.
     pub head: Option<&'a RequestHead>,
+    /// What its verified token says.
+    pub token: Option<&'a Claims>,
 }
 
 /// One of the values, if there are any, and none of the others.
@@ -59,7 +62,7 @@ impl Check<Text> {
 #[derive(Debug, Default)]
 pub(super) struct Source {
     pub(super) principals: Check<Text>,
-    pub(super) request_principals: Check<Text>,
+    pub(super) request_principals: Check<PrincipalTest>,
     pub(super) namespaces: Check<Text>,
     pub(super) service_accounts: Check<(Box<str>, Box<str>)>,
     pub(super) ip_blocks: Blocks,
@@ -79,8 +82,7 @@ impl Source {
             && self.service_accounts.passes(is_account)
             && self.ip_blocks.passes(caller.address)
             && self.remote_ip_blocks.passes(caller.remote)
-            // No token has been verified, so there is no request principal.
-            && self.request_principals.passes_optional(None)
+            && self.request_principals.passes(|test| caller.token.is_some_and(|token| test.matches(token)))
     }
 }
 
