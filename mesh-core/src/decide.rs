@@ -5,13 +5,14 @@
 //! ([`Decision::Ask`]: do it, [`Decide::resume`], step again). What has been settled, such as the roll for an injected
 //! fault, stays settled over the steps of one request.
 //!
-//! The order is Istio's: authorization, route, injected fault, cross-origin policy, then the route's action. TLS, bodies and
+//! The order is Istio's: external authorization, authorization, route, injected fault, cross-origin policy, then the route's action. TLS, bodies and
 //! connections are the engine's.
 
 pub mod answer;
 pub mod authz;
 pub mod connection;
 pub mod cors;
+pub mod custom;
 pub mod hash;
 pub mod plan;
 pub mod redirect;
@@ -133,13 +134,17 @@ pub enum Decision {
 pub enum Question {
     /// Let this much time pass (an injected delay).
     Wait(Duration),
+    /// Ask an authorizer.
+    Authorize(custom::Ask),
 }
 
 /// The answer to a [`Question`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Reply {
     /// The time has passed.
     Waited,
+    /// What the authorizer says.
+    Authorized(custom::Authorized),
 }
 
 /// The decision on one request: what has been settled so far.
@@ -147,6 +152,7 @@ pub enum Reply {
 pub struct Decide {
     delay: Delay,
     abort: Option<bool>,
+    custom: custom::Custom,
 }
 
 /// How far the injected delay is.
@@ -166,6 +172,9 @@ impl Decide {
 
     /// Decides as far as can be.
     pub fn step(&mut self, request: &Request<'_>, dice: &mut Dice, trail: &mut Trail) -> Decision {
+        if let Some(decision) = self.custom.policies(request, trail) {
+            return decision;
+        }
         match route::find(request, dice, trail) {
             route::Found::Rule(found) => self.follow(request, found, dice, trail),
             route::Found::Plan(plan) => Decision::Forward(plan),
@@ -181,7 +190,13 @@ impl Decide {
     pub fn resume(&mut self, reply: Reply) {
         match reply {
             Reply::Waited => self.delay = Delay::Over,
+            Reply::Authorized(said) => self.custom.resume(said),
         }
+    }
+
+    /// The policy in dry run that would have denied the request.
+    pub fn dry_run(&self) -> Option<&Denial> {
+        self.custom.dry_run.as_ref()
     }
 
     fn follow(
@@ -191,6 +206,11 @@ impl Decide {
         dice: &mut Dice,
         trail: &mut Trail,
     ) -> Decision {
+        if let Some(authorizer) = &found.matched.rule.authorizer
+            && let Some(decision) = self.custom.ask(authorizer, None, request, trail)
+        {
+            return decision;
+        }
         if let Some(fault) = &found.matched.rule.fault
             && let Some(decision) = self.fault(fault, request, &found, dice, trail)
         {

@@ -5,6 +5,7 @@ use std::time::Instant;
 use mesh_control::api::Item;
 use mesh_control::api::core::Pod;
 use mesh_control::view::{Proxy, View};
+use mesh_core::decide::custom::Authorized;
 use mesh_core::decide::{
     ConnectionDecision, Decide, Decision, Entry, Note, NoteKind, Peer, Question, Reply, Request, Trail,
     decide_connection,
@@ -86,6 +87,11 @@ impl<'v> Hop<'v> {
                 Decision::Ask(Question::Wait(_)) => {
                     faults.extend(trail.notes().iter().filter(|note| note.kind == NoteKind::Fault).cloned());
                     decide.resume(Reply::Waited);
+                }
+                Decision::Ask(Question::Authorize(_)) => {
+                    // Nobody is asked on the way of an explanation: it goes on as if the authorizer allowed.
+                    faults.extend(trail.notes().last().cloned());
+                    decide.resume(Reply::Authorized(Authorized::Allowed));
                 }
                 decision => {
                     let mut notes = trail.notes().to_vec();
