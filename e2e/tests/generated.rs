@@ -4,13 +4,12 @@
 
 use std::path::Path;
 
-const PROTOS: [&str; 3] = ["mesh/v1/config.proto", "mesh/v1/identity.proto", "mesh/authorization/check.proto"];
+const PROTOS: [&str; 3] =
+    ["mesh/v1/config.proto", "mesh/v1/identity.proto", "mesh/authorization/check.proto"];
 
 /// The files that come out, and where they are kept.
-const GENERATED: [(&str, &str); 2] = [
-    ("mesh.v1.rs", "src/wire/generated"),
-    ("mesh.authorization.rs", "src/engine/http/authorize/generated"),
-];
+const GENERATED: [(&str, &str); 2] =
+    [("mesh.v1.rs", "src/wire/generated"), ("mesh.authorization.rs", "src/engine/http/authorize/generated")];
 
 #[test]
 fn generated_code_is_what_the_protos_say() {

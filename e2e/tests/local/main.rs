@@ -7,6 +7,7 @@
 //! in `PATH`. `MESH_LONG` makes outages a minute long.
 
 mod answers;
+mod authorization;
 mod binaries;
 mod calls;
 mod certificates;
@@ -31,6 +32,7 @@ mod wait;
 use mesh::Mesh;
 
 const INGRESS: [&[scenario::Scenario]; 3] = [ingress::SCENARIOS, secure::SCENARIOS, gateway::SCENARIOS];
+const AUTHORIZATION: [&[scenario::Scenario]; 1] = [authorization::SCENARIOS];
 const BOOKINFO: [&[scenario::Scenario]; 2] = [reviews::SCENARIOS, spans::SCENARIOS];
 const SERVICES: [&[scenario::Scenario]; 6] = [
     calls::SCENARIOS,
@@ -66,10 +68,18 @@ fn service_to_service() {
     scenario::run(&mesh, &[&SERVICES[..], &[prometheus::scenarios()]].concat());
 }
 
+/// Row Y7, and external authorization.
+#[test]
+fn who_may_call_whom() {
+    let Some(mesh) = Mesh::up(&["authorization/workloads.yaml"]) else { return };
+    scenario::run(&mesh, &AUTHORIZATION);
+}
+
 /// Cheap, and runs everywhere: a typing error in a reference should not need a mesh to be found.
 #[test]
 fn every_reference_names_a_manifest() {
-    let all = [INGRESS.as_slice(), &BOOKINFO, &SERVICES, &[prometheus::all()]].concat().concat();
+    let all =
+        [INGRESS.as_slice(), &BOOKINFO, &SERVICES, &AUTHORIZATION, &[prometheus::all()]].concat().concat();
     for reference in all.iter().flat_map(scenario::Scenario::references) {
         assert!(fixture::manifest(reference).contains("\nkind: "), "{reference} holds no object");
     }
