@@ -4,7 +4,12 @@
 
 use std::path::Path;
 
-const PROTOS: [&str; 2] = ["mesh/v1/config.proto", "mesh/v1/identity.proto"];
+const PROTOS: [&str; 3] =
+    ["mesh/v1/config.proto", "mesh/v1/identity.proto", "mesh/authorization/check.proto"];
+
+/// The files that come out, and where they are kept.
+const GENERATED: [(&str, &str); 2] =
+    [("mesh.v1.rs", "src/wire/generated"), ("mesh.authorization.rs", "src/engine/http/authorize/generated")];
 
 #[test]
 fn generated_code_is_what_the_protos_say() {
@@ -12,11 +17,13 @@ fn generated_code_is_what_the_protos_say() {
     let descriptors = protox::compile(PROTOS, [core.join("proto")]).expect("the protos compile");
     let out = tempfile::tempdir().expect("a folder for the output");
     tonic_prost_build::configure().out_dir(out.path()).compile_fds(descriptors).expect("code is generated");
-    let fresh = std::fs::read_to_string(out.path().join("mesh.v1.rs")).expect("one package is generated");
-    let committed = core.join("src/wire/generated/mesh.v1.rs");
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&committed, &fresh).expect("the committed file is written");
+    for (file, folder) in GENERATED {
+        let fresh = std::fs::read_to_string(out.path().join(file)).expect("one file for each package");
+        let committed = core.join(folder).join(file);
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&committed, &fresh).expect("the committed file is written");
+        }
+        let held = std::fs::read_to_string(&committed).unwrap_or_default();
+        assert!(held == fresh, "{} is stale: run with UPDATE=1", committed.display());
     }
-    let held = std::fs::read_to_string(&committed).unwrap_or_default();
-    assert!(held == fresh, "{} is stale: run with UPDATE=1", committed.display());
 }

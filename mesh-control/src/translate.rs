@@ -17,6 +17,7 @@ pub mod ingress;
 pub mod own;
 pub mod peer;
 pub mod problems;
+mod provider;
 pub mod scope;
 pub mod settings;
 pub mod sidecar;

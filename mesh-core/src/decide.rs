@@ -5,14 +5,15 @@
 //! ([`Decision::Ask`]: do it, [`Decide::resume`], step again). What has been settled, such as the roll for an injected
 //! fault, stays settled over the steps of one request.
 //!
-//! The order is Istio's: tokens, authorization, route, injected fault, cross-origin policy, then the route's action. TLS, bodies and
-//! connections are the engine's.
+//! The order is Istio's: tokens, external authorization, authorization, route, injected fault, cross-origin policy, then
+//! the route's action. TLS, bodies and connections are the engine's.
 
 pub mod answer;
 pub mod authz;
 pub mod client;
 pub mod connection;
 pub mod cors;
+pub mod custom;
 pub mod hash;
 pub mod plan;
 pub mod redirect;
@@ -141,10 +142,12 @@ pub enum Question {
     Signatures(Box<[token::SignatureCheck]>),
     /// Edit the request's head like this; the next step is asked about the edited one.
     Edit(Box<token::HeadEdits>),
+    /// Ask an authorizer.
+    Authorize(custom::Ask),
 }
 
 /// The answer to a [`Question`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Reply {
     /// The time has passed.
     Waited,
@@ -152,6 +155,8 @@ pub enum Reply {
     Checked(token::Checked),
     /// The head has been edited.
     Edited,
+    /// What the authorizer says.
+    Authorized(custom::Authorized),
 }
 
 /// The decision on one request: what has been settled so far.
@@ -160,6 +165,7 @@ pub struct Decide {
     delay: Delay,
     abort: Option<bool>,
     token: token::Stage,
+    custom: custom::Custom,
 }
 
 /// How far the injected delay is.
@@ -182,6 +188,9 @@ impl Decide {
         if let Some(decision) = self.token.step(request, trail) {
             return decision;
         }
+        if let Some(decision) = self.custom.policies(request, self.token.claims(), trail) {
+            return decision;
+        }
         match route::find(request, self.token.claims(), dice, trail) {
             route::Found::Rule(found) => self.follow(request, found, dice, trail),
             route::Found::Plan(plan) => Decision::Forward(plan),
@@ -199,7 +208,13 @@ impl Decide {
             Reply::Waited => self.delay = Delay::Over,
             Reply::Checked(checked) => self.token.checked(&checked),
             Reply::Edited => self.token.edited(),
+            Reply::Authorized(said) => self.custom.resume(said),
         }
+    }
+
+    /// The policy in dry run that would have denied the request.
+    pub fn dry_run(&self) -> Option<&Denial> {
+        self.custom.dry_run.as_ref()
     }
 
     fn follow(
@@ -209,6 +224,11 @@ impl Decide {
         dice: &mut Dice,
         trail: &mut Trail,
     ) -> Decision {
+        if let Some(authorizer) = &found.matched.rule.authorizer
+            && let Some(decision) = self.custom.ask(authorizer, None, request, trail)
+        {
+            return decision;
+        }
         if let Some(fault) = &found.matched.rule.fault
             && let Some(decision) = self.fault(fault, request, &found, dice, trail)
         {

@@ -133,6 +133,10 @@ failures! {
     DiscoveryTimeout => (503, 14, "ND", "discovery_timeout", Proxy, Never, "destination not known yet"),
     /// Authorization policy denies the request.
     Denied => (403, 7, "UAEX", "rbac_access_denied", Policy, Never, "RBAC: access denied"),
+    /// An external authorizer denies the request. The status is the authorizer's, not this one.
+    AuthorizerDenied => (403, 7, "UAEX", "ext_authz_denied", Policy, Never, ""),
+    /// An external authorizer could not be asked. The status may be configured.
+    AuthorizerFailed => (403, 7, "UAEX", "ext_authz_error", Policy, Never, ""),
     /// The request's token is invalid.
     Unauthenticated => (401, 16, "UAEX", "jwt_authn_access_denied", Policy, Never, ""),
     /// The request's token is meant for somebody else.

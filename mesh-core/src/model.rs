@@ -7,7 +7,8 @@
 //! A proxy subscribes to [`Root`]s; the answer is the closure of [`Resource`]s that the root needs.
 
 pub mod address;
-pub mod authz;
+pub mod authorizer;
+mod authz;
 pub mod cluster;
 pub mod listener;
 pub mod matcher;
@@ -18,6 +19,7 @@ pub mod token;
 pub mod units;
 
 pub use address::{Address, Destination, DnsName, TcpRoute, Workload};
+pub use authorizer::{Authorizer, CheckBody, CheckProtocol, HttpCheck, Subrequest};
 pub use authz::{AuthzAction, AuthzPolicy, AuthzRule, Condition, MtlsMode, OperationMatch, SourceMatch};
 pub use cluster::{
     Cluster, ClusterTls, ConnectionPool, ConsistentHash, Endpoint, EndpointAddress, Endpoints, HashKey,

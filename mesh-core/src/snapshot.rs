@@ -9,6 +9,7 @@
 //! but for the endpoints of its clusters.
 
 pub mod address;
+pub mod authorizer;
 pub mod authz;
 pub mod cluster;
 pub mod compile;

@@ -7,6 +7,7 @@
 //! in `PATH`. `MESH_LONG` makes outages a minute long.
 
 mod answers;
+mod authorization;
 mod binaries;
 mod calls;
 mod certificates;
@@ -32,6 +33,7 @@ mod wait;
 use mesh::Mesh;
 
 const INGRESS: [&[scenario::Scenario]; 3] = [ingress::SCENARIOS, secure::SCENARIOS, gateway::SCENARIOS];
+const AUTHORIZATION: [&[scenario::Scenario]; 1] = [authorization::SCENARIOS];
 const BOOKINFO: [&[scenario::Scenario]; 2] = [reviews::SCENARIOS, spans::SCENARIOS];
 const SERVICES: [&[scenario::Scenario]; 6] = [
     calls::SCENARIOS,
@@ -78,10 +80,17 @@ fn way_out() {
     outside::host_is_closed(&mesh);
 }
 
+/// Row Y7, and external authorization.
+#[test]
+fn who_may_call_whom() {
+    let Some(mesh) = Mesh::up(&["authorization/workloads.yaml"]) else { return };
+    scenario::run(&mesh, &AUTHORIZATION);
+}
+
 /// Cheap, and runs everywhere: a typing error in a reference should not need a mesh to be found.
 #[test]
 fn every_reference_names_a_manifest() {
-    let all = [INGRESS.as_slice(), &BOOKINFO, &SERVICES, &[prometheus::all(), outside::SCENARIOS]]
+    let all = [&INGRESS[..], &BOOKINFO, &SERVICES, &AUTHORIZATION, &[prometheus::all(), outside::SCENARIOS]]
         .concat()
         .concat();
     for reference in all.iter().flat_map(scenario::Scenario::references) {

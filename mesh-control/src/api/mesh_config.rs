@@ -148,6 +148,8 @@ pub struct ExtAuthzHttp {
     pub fail_open: bool,
     pub status_on_error: String,
     pub include_request_headers_in_check: Vec<String>,
+    /// The older name of the field above.
+    pub include_headers_in_check: Vec<String>,
     pub include_additional_headers_in_check: super::meta::StringMap,
     pub include_request_body_in_check: Option<RequestBodyInCheck>,
     pub headers_to_upstream_on_allow: Vec<String>,

@@ -5,16 +5,17 @@ use mesh_core::model::{
     AuthzAction, AuthzPolicy, AuthzRule, Condition, OperationMatch, SourceMatch, StringMatch,
 };
 
-use super::origin;
+use super::scope::Scope;
+use super::{origin, provider};
 use crate::api::Item;
 use crate::api::core::Pod;
 use crate::api::meta::selects;
 use crate::api::security::{self, AuthorizationAction, AuthorizationPolicy};
 use crate::problem::Problem;
-use crate::world::World;
 
 /// The policies for a pod: the root namespace's and its own namespace's, the oldest first.
-pub fn policies(world: &World, pod: &Item<'_, Pod>) -> Vec<AuthzPolicy> {
+pub fn policies(scope: &Scope<'_>, pod: &Item<'_, Pod>) -> Vec<AuthzPolicy> {
+    let world = scope.world;
     let root = &world.mesh_config().root_namespace;
     let selects_pod = |policy: &Item<'_, AuthorizationPolicy>| {
         let labels = policy.spec.selector.as_ref().map(|selector| &selector.match_labels);
@@ -23,7 +24,7 @@ pub fn policies(world: &World, pod: &Item<'_, Pod>) -> Vec<AuthzPolicy> {
             && labels.is_none_or(|labels| selects(labels, &pod.object.meta.labels))
     };
     let policies = world.oldest_first::<AuthorizationPolicy>().into_iter().filter(selects_pod);
-    policies.filter_map(|policy| translate(&policy, &mut Vec::new())).collect()
+    policies.filter_map(|policy| translate(scope, &policy, &mut Vec::new())).collect()
 }
 
 /// Policies attached to other objects are not for pods.
@@ -32,7 +33,11 @@ fn targets_pod(policy: &AuthorizationPolicy) -> bool {
 }
 
 /// One policy; `None` for AUDIT, which changes no decision.
-pub fn translate(policy: &Item<'_, AuthorizationPolicy>, report: &mut Vec<Problem>) -> Option<AuthzPolicy> {
+pub fn translate(
+    scope: &Scope<'_>,
+    policy: &Item<'_, AuthorizationPolicy>,
+    report: &mut Vec<Problem>,
+) -> Option<AuthzPolicy> {
     if !targets_pod(policy.spec) {
         report.push(
             Problem::error("spec.targetRefs", "not supported; the policy has no effect")
@@ -43,13 +48,8 @@ pub fn translate(policy: &Item<'_, AuthorizationPolicy>, report: &mut Vec<Proble
         AuthorizationAction::Allow => AuthzAction::Allow,
         AuthorizationAction::Deny => AuthzAction::Deny,
         AuthorizationAction::Custom => {
-            let provider =
-                policy.spec.provider.as_ref().map(|provider| provider.name.clone()).unwrap_or_default();
-            report.push(Problem::error(
-                "spec.action",
-                "CUSTOM is not supported yet: what it matches is denied",
-            ));
-            AuthzAction::Custom(provider)
+            let name = policy.spec.provider.as_ref().map(|provider| provider.name.as_str());
+            AuthzAction::Custom(Box::new(provider::authorizer(scope, name.unwrap_or_default(), report)))
         }
         AuthorizationAction::Audit => {
             report.push(Problem::warning("spec.action", "AUDIT is not supported; has no effect"));

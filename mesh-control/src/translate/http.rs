@@ -122,6 +122,7 @@ fn rule(
             .cors_policy
             .as_ref()
             .map(|cors| policy::cors(cors, &format!("{field}.corsPolicy"), report)),
+        authorizer: None,
         origin: origin(service.object, field),
     })
 }

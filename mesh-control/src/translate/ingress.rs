@@ -6,6 +6,7 @@
 //! stand the Gateway's rules, without another hop.
 
 mod annotations;
+mod authentication;
 mod canary;
 mod class;
 mod paths;

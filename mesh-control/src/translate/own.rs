@@ -25,7 +25,7 @@ pub fn own(scope: &Scope<'_>, pod: &Item<'_, Pod>, role: Role) -> Option<(Own, V
         mesh: settings::of(scope, pod),
         inbound: if role.is_gateway() { Vec::new() } else { inbound(scope, pod, &modes) },
         default_mtls: if role.is_gateway() { MtlsMode::Permissive } else { modes.default },
-        authorization: authorization::policies(scope.world, pod),
+        authorization: authorization::policies(scope, pod),
         tokens: tokens::rules(scope.world, pod),
         listeners: gateway.listeners,
         outbound_policy: settings::outbound_policy(scope, pod),

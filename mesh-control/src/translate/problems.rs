@@ -26,7 +26,10 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
         blame(rule.object, &mut problems, |report| cluster::unsupported(rule.spec, report));
     }
     for policy in world.all::<AuthorizationPolicy>() {
-        blame(policy.object, &mut problems, |report| drop(authorization::translate(&policy, report)));
+        let labels = StringMap::new();
+        let scope =
+            Scope { world, catalog, client: Client { namespace: policy.namespace(), labels: &labels } };
+        blame(policy.object, &mut problems, |report| drop(authorization::translate(&scope, &policy, report)));
     }
     gateways(world, catalog, &mut problems);
     without_effect(world, &mut problems);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use mesh_core::model::{Action, Cluster, Own, Resource, Role, Root, Routes, Rule, Secret, TcpRoute};
+use mesh_core::model::{
+    Action, AuthzAction, Cluster, Own, Resource, Role, Root, Routes, Rule, Secret, TcpRoute,
+};
 
 use crate::api::Item;
 use crate::api::core::Pod;
@@ -46,6 +48,11 @@ struct Collector<'a, 'w> {
 
 impl Collector<'_, '_> {
     fn own(&mut self, own: Own) {
+        for policy in &own.authorization {
+            if let AuthzAction::Custom(authorizer) = &policy.action {
+                authorizer.cluster.iter().for_each(|cluster| self.cluster(cluster));
+            }
+        }
         for listener in &own.listeners {
             self.connection_routes(&listener.tcp_routes);
             for server in &listener.servers {
@@ -67,6 +74,8 @@ impl Collector<'_, '_> {
         if let Action::Forward(backends) = &rule.action {
             backends.iter().for_each(|backend| self.cluster(&backend.cluster));
         }
+        let asked = rule.authorizer.as_ref().and_then(|authorizer| authorizer.cluster.as_ref());
+        asked.into_iter().for_each(|cluster| self.cluster(cluster));
         rule.mirrors.iter().for_each(|mirror| self.cluster(&mirror.cluster));
     }
 

@@ -127,6 +127,23 @@ impl Answer {
         self
     }
 
+    /// An authorizer's answer to a request that it denies, or one for a check that failed. To gRPC clients the status
+    /// becomes theirs.
+    pub fn checked(failure: Failure, status: u16, headers: Headers, body: Bytes, head: &RequestHead) -> Self {
+        let mut answer = Self::new(status, body, Reason::Failure(failure));
+        if is_grpc(head) {
+            answer = Self::grpc(grpc_code(status), failure.body(), Reason::Failure(failure));
+        }
+        if headers.contains("content-type") && !is_grpc(head) {
+            answer.headers.remove("content-type");
+        }
+        let kept = |name: &[u8]| !is_grpc(head) || !name.eq_ignore_ascii_case(b"content-type");
+        for field in headers.iter().filter(|field| kept(&field.name)) {
+            answer.headers.append(field.name.clone(), field.value.clone());
+        }
+        answer
+    }
+
     /// The answer to a denied request.
     pub(super) fn denied(denial: Denial, head: &RequestHead) -> Self {
         Self { denial: Some(denial), ..Self::failure(Failure::Denied, head) }

@@ -17,7 +17,7 @@ impl Denial {
     /// No allow policy matched, and there is one.
     const NOTHING_ALLOWS: Self = Self(None);
 
-    fn by(policy: &CompiledPolicy, rule: usize) -> Self {
+    pub(super) fn by(policy: &CompiledPolicy, rule: usize) -> Self {
         Self(Some(Box::new((policy.origin.clone(), rule))))
     }
 
@@ -109,6 +109,11 @@ pub(super) fn evaluate(
     }
 }
 
+/// What policies in dry run would deny.
+pub(super) fn shadow(authorization: &Authorization, caller: &Caller<'_>) -> Option<Denial> {
+    judge(authorization, true, caller).err()
+}
+
 /// Custom policies first, then deny, then allow. Where there is no allow policy, everything else is allowed.
 fn judge<'a>(
     authorization: &'a Authorization,
@@ -116,8 +121,11 @@ fn judge<'a>(
     caller: &Caller<'_>,
 ) -> Result<Option<(&'a CompiledPolicy, usize)>, Denial> {
     let policies = || authorization.policies.iter().filter(move |policy| policy.dry_run == dry_run);
-    // No provider can be asked yet: what a custom policy selects is denied, as with an unknown provider.
-    let denies = |policy: &&CompiledPolicy| matches!(policy.action, AuthzAction::Custom(_));
+    // Requests have been through `custom`. Nobody is asked about connections: what a custom policy selects is denied. In dry
+    // run nobody is asked at all.
+    let denies = |policy: &&CompiledPolicy| {
+        matches!(policy.action, AuthzAction::Custom(_)) && caller.head.is_none() && !dry_run
+    };
     for policy in
         policies().filter(denies).chain(policies().filter(|policy| policy.action == AuthzAction::Deny))
     {

@@ -1,6 +1,7 @@
 //! The engine between real sockets on loopback: scripted upstreams, raw clients, configuration as the control plane sends
 //! it.
 
+mod authorize;
 mod gateway;
 mod harness;
 mod mutual_tls;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Origin, StringMatch};
+use super::{Authorizer, Origin, StringMatch};
 
 /// Whether inbound connections must come over mesh TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -36,8 +36,8 @@ pub struct AuthzPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AuthzAction {
-    /// Ask this provider.
-    Custom(String),
+    /// Ask this authorizer.
+    Custom(Box<Authorizer>),
     /// Denied.
     Deny,
     /// Allowed; where any allow policy exists, one must match.

@@ -5,8 +5,11 @@
 
 mod source;
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 
+use super::authorizer::CompiledAuthorizer;
 use super::matcher::with_joined;
 use super::text::Text;
 use super::token::{self, PrincipalTest};
@@ -22,6 +25,10 @@ use source::{Blocks, Check, Source};
 pub struct Authorization {
     /// In the order of delivery.
     pub policies: Box<[CompiledPolicy]>,
+    /// Whether one of them asks an authorizer.
+    pub asks: bool,
+    /// Whether one of them is in dry run.
+    pub dry_runs: bool,
 }
 
 /// One policy, compiled.
@@ -31,6 +38,8 @@ pub struct CompiledPolicy {
     pub origin: Origin,
     /// What a match means.
     pub action: AuthzAction,
+    /// Who is asked, where the action says so.
+    pub authorizer: Option<Arc<CompiledAuthorizer>>,
     /// Evaluated and recorded, without effect.
     pub dry_run: bool,
     http: Box<[CompiledAuthzRule]>,
@@ -43,8 +52,10 @@ impl Authorization {
         let mut problems = Vec::new();
         let domains = TrustDomains::of(&own.mesh);
         let compile = |policy| CompiledPolicy::new(policy, &domains, &mut problems);
-        let policies = own.authorization.iter().map(compile).collect();
-        (Self { policies }, problems)
+        let policies: Box<[CompiledPolicy]> = own.authorization.iter().map(compile).collect();
+        let asks = policies.iter().any(|policy| policy.authorizer.is_some());
+        let dry_runs = policies.iter().any(|policy| policy.dry_run);
+        (Self { policies, asks, dry_runs }, problems)
     }
 }
 
@@ -67,7 +78,18 @@ impl CompiledPolicy {
             let dropped = model.action == AuthzAction::Allow && narrowed != *rule;
             (!dropped).then_some((at, narrowed))
         }));
-        Self { origin: model.origin.clone(), action: model.action.clone(), dry_run: model.dry_run, http, tcp }
+        let authorizer = match &model.action {
+            AuthzAction::Custom(authorizer) => match CompiledAuthorizer::new(authorizer) {
+                Ok(authorizer) => Some(Arc::new(authorizer)),
+                Err(error) => {
+                    problems.push(format!("{}: {error}", model.origin));
+                    Some(Arc::new(CompiledAuthorizer::unknown(authorizer)))
+                }
+            },
+            AuthzAction::Deny | AuthzAction::Allow => None,
+        };
+        let (origin, action) = (model.origin.clone(), model.action.clone());
+        Self { origin, action, authorizer, dry_run: model.dry_run, http, tcp }
     }
 
     /// The index of the first rule that matches.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::authorizer::CompiledAuthorizer;
 use super::edits::{Edits, InvalidHeader};
 use super::matcher::CompiledMatch;
 use super::retry::Retry;
@@ -36,6 +37,8 @@ pub struct CompiledRule {
     pub timeout: Option<Duration>,
     /// When to try again.
     pub retry: Arc<Retry>,
+    /// Who is asked whether a request may pass.
+    pub authorizer: Option<Arc<CompiledAuthorizer>>,
     /// Injected faults.
     pub fault: Option<model::Fault>,
     /// Copies sent elsewhere.
@@ -165,6 +168,7 @@ impl CompiledRule {
             fault: fault(model.fault.as_ref())?,
             mirrors: model.mirrors.as_slice().into(),
             cors: model.cors.as_ref().map(CompiledCors::new).transpose()?,
+            authorizer: authorizer(model)?,
             outdated: false,
         })
     }
@@ -185,6 +189,7 @@ impl CompiledRule {
             fault: None,
             mirrors: Vec::new(),
             cors: None,
+            authorizer: None,
         };
         let action = CompiledAction::Refuse(Failure::InvalidBackend);
         Self::new(&failing).ok().map(|rule| Self { action, outdated: true, ..rule })
@@ -208,6 +213,11 @@ impl CompiledRule {
 fn matches(model: &model::Rule) -> Result<Box<[CompiledMatch]>, InvalidRule> {
     let compile = |each| CompiledMatch::new(&model.name, each);
     model.matches.iter().map(compile).collect::<Result<_, _>>().map_err(in_field("matches"))
+}
+
+fn authorizer(model: &model::Rule) -> Result<Option<Arc<CompiledAuthorizer>>, InvalidRule> {
+    let compiled = model.authorizer.as_deref().map(CompiledAuthorizer::new).transpose();
+    Ok(compiled.map_err(in_field("authorizer"))?.map(Arc::new))
 }
 
 fn in_field(field: &'static str) -> impl Fn(InvalidRegex) -> InvalidRule {

@@ -223,6 +223,9 @@ fn write_json(out: &mut String, record: &Record) -> fmt::Result {
     object.bytes("response_flags", Some(record.flag().as_bytes()))?;
     object.bytes("response_code_details", request.map(|_| record.response_details().as_bytes()))?;
     object.bytes("upstream_transport_failure_reason", record.cause.as_deref().map(str::as_bytes))?;
+    if let Some(denial) = record.dry_run.as_deref() {
+        object.bytes("authorization_dry_run", Some(denial.as_bytes()))?;
+    }
     object.number("bytes_received", record.received)?;
     object.number("bytes_sent", record.sent)?;
     object.number("duration", millis(record.duration))?;

@@ -71,6 +71,12 @@ counters! {
     RetriesOverBudget => "mesh_upstream_retries_over_budget", "Retries forgone since the budget was used up";
     /// Endpoints ejected.
     Ejections => "mesh_upstream_ejections", "Endpoints ejected by outlier detection";
+    /// Requests about which an external authorizer was asked.
+    Checks => "mesh_authorization_checks", "Requests about which an external authorizer was asked";
+    /// Checks that failed.
+    ChecksFailed => "mesh_authorization_checks_failed", "Checks by external authorizers that failed";
+    /// Requests that policies in dry run would have denied.
+    DryRunDenied => "mesh_authorization_dry_run_denied", "Requests that policies in dry run would have denied";
     /// Configuration taken into use.
     ConfigUpdates => "mesh_config_updates", "Configuration updates taken into use";
     /// Resources refused.

@@ -73,6 +73,8 @@ pub struct Record {
     pub details: &'static str,
     /// What the transport to the upstream said, or which policy denied.
     pub cause: Option<Box<str>>,
+    /// Which policy in dry run would have denied.
+    pub dry_run: Option<Box<str>>,
     /// Body bytes of the request.
     pub received: u64,
     /// Body bytes of the response.

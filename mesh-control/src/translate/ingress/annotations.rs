@@ -7,7 +7,11 @@ use crate::problem::Problem;
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
 /// Those that have an effect.
-const SUPPORTED: [&str; 16] = [
+const SUPPORTED: [&str; 20] = [
+    "auth-url",
+    "auth-method",
+    "auth-response-headers",
+    "auth-signin",
     "canary",
     "canary-weight",
     "canary-weight-total",
@@ -27,14 +31,13 @@ const SUPPORTED: [&str; 16] = [
 ];
 
 /// Those whose absence makes an application less protected than its owner believes.
-const PROTECTING: [&str; 12] = [
+const PROTECTING: [&str; 11] = [
     "rate-limit",
     "limit-rps",
     "limit-rpm",
     "limit-connections",
     "whitelist-source-range",
     "denylist-source-range",
-    "auth-url",
     "auth-type",
     "auth-tls-secret",
     "auth-tls-verify-client",

@@ -5,8 +5,8 @@ use mesh_core::model::{
     RouteMatch, Rule, Weight,
 };
 
-use super::annotations;
 use super::paths::Path;
+use super::{annotations, authentication};
 use crate::translate::gateway::Hosts;
 use crate::translate::origin;
 
@@ -29,7 +29,10 @@ impl Path<'_> {
         if let Some(port) = self.to_gateway {
             let hosts = behind(port);
             return match hosts.covering(pattern) {
-                Some(rules) => narrowed(rules, self.matching.as_ref()),
+                Some(rules) => narrowed(rules, self.matching.as_ref())
+                    .into_iter()
+                    .map(|rule| authentication::guarded(&self.ingress, rule))
+                    .collect(),
                 None => vec![self.rule(Action::Respond(DirectResponse { status: 404, body: String::new() }))],
             };
         }
@@ -49,7 +52,7 @@ impl Path<'_> {
             authority: authority.map(str::to_owned),
             ..Default::default()
         };
-        Rule {
+        let rule = Rule {
             name: format!("{}/{}", self.ingress.namespace(), self.ingress.name()),
             matches: path
                 .map(|path| RouteMatch { path: Some(path), ..RouteMatch::default() })
@@ -64,8 +67,10 @@ impl Path<'_> {
             fault: None,
             mirrors: Vec::new(),
             cors: None,
+            authorizer: None,
             origin: origin(self.ingress.object, self.field.clone()),
-        }
+        };
+        authentication::guarded(&self.ingress, rule)
     }
 
     fn annotation(&self, name: &str) -> Option<&str> {

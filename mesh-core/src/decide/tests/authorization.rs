@@ -66,7 +66,17 @@ fn s32_no_rules_never_match_and_an_empty_rule_always_does() {
     assert!(allows(&[policy(json!("deny"), json!([]))], None, get));
     assert!(allows(&[policy(json!("allow"), json!([{}]))], None, get));
     assert!(!allows(&[policy(json!("deny"), json!([{}]))], None, get));
-    assert!(!allows(&[policy(json!({"custom": "nobody"}), json!([{}]))], None, get), "unknown provider");
+    assert!(
+        !allows(
+            &[policy(
+                json!({"custom": {"name": "nobody", "cluster": null, "protocol": {"grpc": "nobody"}, "timeout": 600, "statusOnError": 403}}),
+                json!([{}])
+            )],
+            None,
+            get
+        ),
+        "unknown provider"
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::time::sleep;
 
 use super::account::Account;
+use super::authorize::{self, InQuestion};
 use super::meter::metered;
 use super::{Reply, forward, headers};
 use crate::canonical;
@@ -18,30 +19,36 @@ use crate::engine::connection::Downstream;
 use crate::engine::resolve::{self, MAX_QUESTIONS};
 use crate::engine::worker::Worker;
 use crate::failure::Failure;
-use crate::message::{RequestHead, ResponseHead};
+use crate::message::{Headers, RequestHead, ResponseHead};
 use crate::model::PathNormalization;
-use crate::telemetry::TraceContext;
+use crate::telemetry::{Counter, TraceContext};
 
 /// Serves a request. It is reported when its answer has been sent, or when this future is dropped: then the client went.
 pub(super) async fn request(
     worker: &Rc<Worker>,
     downstream: &Rc<Downstream>,
     head: Result<RequestHead, Reject>,
-    body: Body,
+    mut body: Body,
 ) -> Reply {
     let mut account = Account::open(worker, downstream);
     let mut head = match head {
         Ok(head) => head,
         Err(reject) => return refuse(downstream, reject, account),
     };
-    let verdict = match arrive(worker, downstream, &mut head, &mut account) {
-        Ok(()) => judge(worker, downstream, &mut head, &mut account).await,
+    let mut additions = Headers::default();
+    let question = InQuestion { head: &mut head, body: &mut body, additions: &mut additions };
+    let verdict = match arrive(worker, downstream, question.head, &mut account) {
+        Ok(()) => judge(worker, downstream, question, &mut account).await,
         Err(failure) => Err(failed(failure, &head)),
     };
-    match verdict {
+    let mut reply = match verdict {
         Ok(plan) => forward::forward(worker, downstream, *plan, head, body, account).await,
         Err(answer) => respond(downstream, *answer, account),
+    };
+    for field in &additions {
+        reply.head.headers.append(field.name.clone(), field.value.clone());
     }
+    reply
 }
 
 /// Brings the head into the form in which it is decided on, logged and forwarded.
@@ -81,20 +88,29 @@ fn canonicalize(head: &mut RequestHead, mode: PathNormalization) -> Result<(), F
 
 /// Asks until there is an answer or a plan.
 async fn judge(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     downstream: &Downstream,
-    head: &mut RequestHead,
+    asked: InQuestion<'_>,
     account: &mut Account,
 ) -> Result<Box<Plan>, Box<Answer>> {
+    let InQuestion { head, body, additions } = asked;
     let mut decide = Decide::new();
     let mut snapshot = worker.snapshot();
-    for _ in 0..=MAX_QUESTIONS {
+    let mut needed = 0;
+    // Questions are bounded by what is configured: each is asked once. Needs are bounded here.
+    while needed <= MAX_QUESTIONS {
         let (entry, peer, now) = (downstream.entry(), &downstream.peer, Instant::now());
         let request = Request { snapshot: &snapshot, entry, peer, head, now };
-        match worker.dice(|dice| decide.step(&request, dice, &mut Trail::off())) {
+        let decision = worker.dice(|dice| decide.step(&request, dice, &mut Trail::off()));
+        if let Some(denial) = decide.dry_run().filter(|_| account.record().dry_run.is_none()) {
+            worker.count(Counter::DryRunDenied);
+            account.record().dry_run = Some(denial.to_string().into());
+        }
+        match decision {
             Decision::Forward(plan) => return Ok(plan),
             Decision::Answer(answer) => return Err(answer),
             Decision::Need(root) => {
+                needed += 1;
                 resolve::wait(worker, &root).await.map_err(|failure| failed(failure, head))?;
                 snapshot = worker.snapshot();
             }
@@ -110,6 +126,12 @@ async fn judge(
                 // A token that came in the query is not for the log.
                 account.request(head);
                 decide.resume(decide::Reply::Edited);
+            }
+            Decision::Ask(Question::Authorize(ask)) => {
+                let request = InQuestion { head: &mut *head, body: &mut *body, additions: &mut *additions };
+                let asking = authorize::ask(worker, downstream, &snapshot, &ask, request, account);
+                // Boxed: only requests that are asked about pay for its size.
+                decide.resume(decide::Reply::Authorized(Box::pin(asking).await));
             }
         }
     }

@@ -325,6 +325,7 @@ pub(super) fn rule(backends: Vec<Backend>) -> Rule {
         fault: None,
         mirrors: Vec::new(),
         cors: None,
+        authorizer: None,
         origin: Origin::default(),
     }
 }
