@@ -17,6 +17,7 @@ pub mod ingress;
 pub mod own;
 pub mod peer;
 pub mod problems;
+pub mod rate_limit;
 pub mod scope;
 pub mod settings;
 pub mod sidecar;

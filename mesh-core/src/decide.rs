@@ -5,7 +5,7 @@
 //! ([`Decision::Ask`]: do it, [`Decide::resume`], step again). What has been settled, such as the roll for an injected
 //! fault, stays settled over the steps of one request.
 //!
-//! The order is Istio's: authorization, route, injected fault, cross-origin policy, then the route's action. TLS, bodies and
+//! The order is Istio's: authorization, rate limits, route, injected fault, cross-origin policy, then the route's action. TLS, bodies and
 //! connections are the engine's.
 
 pub mod answer;
@@ -13,6 +13,7 @@ pub mod authz;
 pub mod connection;
 pub mod cors;
 pub mod hash;
+pub mod limit;
 pub mod plan;
 pub mod redirect;
 pub mod retry;
@@ -35,6 +36,7 @@ use crate::snapshot::Snapshot;
 pub use answer::{Answer, Reason};
 pub use authz::Denial;
 pub use connection::{ConnectionDecision, ConnectionPlan, decide_connection};
+pub use limit::Permits;
 pub use plan::{Plan, Target};
 pub use trail::{Note, NoteKind, Trail};
 
@@ -147,6 +149,7 @@ pub enum Reply {
 pub struct Decide {
     delay: Delay,
     abort: Option<bool>,
+    limits: limit::Asked,
 }
 
 /// How far the injected delay is.
@@ -166,7 +169,7 @@ impl Decide {
 
     /// Decides as far as can be.
     pub fn step(&mut self, request: &Request<'_>, dice: &mut Dice, trail: &mut Trail) -> Decision {
-        match route::find(request, dice, trail) {
+        let decision = match route::find(request, &mut self.limits, dice, trail) {
             route::Found::Rule(found) => self.follow(request, found, dice, trail),
             route::Found::Plan(plan) => Decision::Forward(plan),
             route::Found::Answer(answer) => Decision::Answer(answer),
@@ -174,7 +177,8 @@ impl Decide {
                 trail.note(|| Note::new(NoteKind::Lookup, format!("{root} is not known yet")));
                 Decision::Need(root)
             }
-        }
+        };
+        self.hand_over(decision)
     }
 
     /// Takes the reply to the question asked last.
@@ -184,6 +188,14 @@ impl Decide {
         }
     }
 
+    /// What limits have given for as long as the request lasts goes with its plan.
+    fn hand_over(&mut self, mut decision: Decision) -> Decision {
+        if let Decision::Forward(plan) = &mut decision {
+            plan.permits = std::mem::take(&mut self.limits.permits);
+        }
+        decision
+    }
+
     fn follow(
         &mut self,
         request: &Request<'_>,
@@ -191,6 +203,9 @@ impl Decide {
         dice: &mut Dice,
         trail: &mut Trail,
     ) -> Decision {
+        if let Some(answer) = self.limits.rule(request, found.matched.rule, trail) {
+            return Decision::Answer(Box::new((*answer).on(&found)));
+        }
         if let Some(fault) = &found.matched.rule.fault
             && let Some(decision) = self.fault(fault, request, &found, dice, trail)
         {

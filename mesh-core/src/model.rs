@@ -9,6 +9,7 @@
 pub mod address;
 pub mod authz;
 pub mod cluster;
+pub mod limit;
 pub mod listener;
 pub mod matcher;
 pub mod own;
@@ -22,6 +23,7 @@ pub use cluster::{
     Cluster, ClusterTls, ConnectionPool, ConsistentHash, Endpoint, EndpointAddress, Endpoints, HashKey,
     LoadBalancer, Locality, OutlierDetection, Transport,
 };
+pub use limit::{Admission, Amount, LimitKey, LimitScope, RateLimit};
 pub use listener::{Listener, ListenerProtocol, Server, ServerTls, TlsMode};
 pub use matcher::{HeaderMatch, PathMatch, RouteMatch, StringMatch};
 pub use own::{

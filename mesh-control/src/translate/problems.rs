@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use super::catalog::Catalog;
 use super::http::{self, Binding, MESH};
 use super::scope::{Client, Scope, pattern};
-use super::{authorization, cluster, destination, gateway, ingress, workload};
+use super::{authorization, cluster, destination, gateway, ingress, rate_limit, workload};
 use crate::api::core::Pod;
 use crate::api::ingress::Ingress;
 use crate::api::meta::StringMap;
 use crate::api::networking::{DestinationRule, Gateway, Sidecar, VirtualService};
+use crate::api::rate_limit::RateLimit;
 use crate::api::security::{AuthorizationPolicy, RequestAuthentication};
 use crate::api::telemetry::Telemetry;
 use crate::api::{Item, Object};
@@ -27,6 +28,9 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
     }
     for policy in world.all::<AuthorizationPolicy>() {
         blame(policy.object, &mut problems, |report| drop(authorization::translate(&policy, report)));
+    }
+    for limit in world.all::<RateLimit>() {
+        blame(limit.object, &mut problems, |report| drop(rate_limit::translate(&limit, report)));
     }
     gateways(world, catalog, &mut problems);
     without_effect(world, &mut problems);

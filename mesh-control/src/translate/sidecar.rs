@@ -137,6 +137,7 @@ fn default_rule(scope: &Scope<'_>, service: &Service, port: u16) -> Rule {
         fault: None,
         mirrors: Vec::new(),
         cors: None,
+        admission: Default::default(),
         origin: object.map(|object| origin(object, "")).unwrap_or_default(),
     }
 }

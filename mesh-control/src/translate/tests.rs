@@ -2,6 +2,7 @@
 
 mod bookinfo;
 mod ingress;
+mod limits;
 mod manifests;
 mod rules;
 

@@ -28,6 +28,8 @@ pub struct Answer {
     pub rule: Option<Arc<CompiledRule>>,
     /// The policy that denies, for the log.
     pub denial: Option<Denial>,
+    /// What else is to be said in the log.
+    pub cause: Option<Box<str>>,
 }
 
 /// Why the proxy answers.
@@ -73,7 +75,7 @@ impl Answer {
         if !body.is_empty() {
             headers.append("content-type", "text/plain");
         }
-        Self { status, headers, body, reason, route_name: None, rule: None, denial: None }
+        Self { status, headers, body, reason, route_name: None, rule: None, denial: None, cause: None }
     }
 
     /// The answer that a failure calls for: as HTTP, or as gRPC to a gRPC client.

@@ -66,7 +66,7 @@ pub(super) fn caller_of_connection<'a>(
 ///
 /// A gateway trusts as many entries of `x-forwarded-for`, from the right, as there are trusted proxies before it; a sidecar
 /// trusts the one that the gateway or sidecar before it has added. An entry that is no address ends the trust.
-fn remote(request: &Request<'_>, own: &model::Own) -> IpAddr {
+pub(super) fn remote(request: &Request<'_>, own: &model::Own) -> IpAddr {
     let peer = request.peer.address.ip();
     let trusted = usize::from(own.mesh.trusted_proxies) + usize::from(own.role == Role::Sidecar);
     let Some(skip) = trusted.checked_sub(1) else { return peer };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::answer::is_grpc;
 use super::trail::{Note, NoteKind, Trail};
-use super::{Answer, Decision, Entry, Plan, Reason, Request, Target, authz, cors, hash, redirect};
+use super::{Answer, Decision, Entry, Plan, Reason, Request, Target, authz, cors, hash, limit, redirect};
 use crate::dice::Dice;
 use crate::failure::Failure;
 use crate::message::RequestHead;
@@ -37,28 +37,38 @@ impl Found<'_> {
 }
 
 /// Finds what takes the request, by the way it came.
-pub(super) fn find<'a>(request: &Request<'a>, dice: &mut Dice, trail: &mut Trail) -> Found<'a> {
+pub(super) fn find<'a>(
+    request: &Request<'a>,
+    limits: &mut limit::Asked,
+    dice: &mut Dice,
+    trail: &mut Trail,
+) -> Found<'a> {
     match request.entry {
         Entry::Outbound { destination } => outbound(request, destination, dice, trail),
-        Entry::Inbound { port } => authorized(request, trail, |own, _| inbound(request, own, port)),
-        Entry::Gateway { .. } => authorized(request, trail, |own, trail| gateway(request, own, trail)),
+        Entry::Inbound { port } => authorized(request, limits, trail, |own, _| inbound(request, own, port)),
+        Entry::Gateway { .. } => {
+            authorized(request, limits, trail, |own, trail| gateway(request, own, trail))
+        }
     }
 }
 
-/// Goes on with `next` when the workload's policies let the request in.
+/// Goes on with `next` when the workload's policies and limits let the request in.
 fn authorized<'a>(
     request: &Request<'a>,
+    limits: &mut limit::Asked,
     trail: &mut Trail,
     next: impl FnOnce(&'a Own, &mut Trail) -> Found<'a>,
 ) -> Found<'a> {
     let Some(own) = request.snapshot.own() else { return Found::Need(Root::Own) };
-    if own.authorization.policies.is_empty() {
-        return next(own, trail);
+    if !own.authorization.policies.is_empty() {
+        let caller = authz::caller_of_request(request, own.model());
+        if let Err(denial) = authz::evaluate(&own.authorization, &caller, trail) {
+            return Found::Answer(Box::new(Answer::denied(denial, request.head)));
+        }
     }
-    let caller = authz::caller_of_request(request, own.model());
-    match authz::evaluate(&own.authorization, &caller, trail) {
-        Ok(()) => next(own, trail),
-        Err(denial) => Found::Answer(Box::new(Answer::denied(denial, request.head))),
+    match limits.workload(request, own, trail) {
+        Some(answer) => Found::Answer(answer),
+        None => next(own, trail),
     }
 }
 
@@ -244,6 +254,7 @@ fn forward(
         hash: affinity.hash,
         cookie: affinity.cookie,
         mirrors: mirrors.filter_map(|mirror| request.snapshot.cluster(&mirror.cluster).cloned()).collect(),
+        permits: limit::Permits::new(),
         cors_origin: rule.cors.as_ref().and_then(|policy| cors::allowed_origin(policy, request.head)),
     }))
 }

@@ -1,6 +1,7 @@
 //! HTTP connections of downstreams: their requests go through [`serve`] one by one, whatever the version.
 
 mod account;
+mod bounded;
 mod forward;
 mod headers;
 mod meter;

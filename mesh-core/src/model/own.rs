@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AuthzPolicy, Host, Listener, Millis, MtlsMode, PerMillion, Protocol, Workload};
+use super::{AuthzPolicy, Host, Listener, Millis, MtlsMode, PerMillion, Protocol, RateLimit, Workload};
 use crate::identity::SpiffeId;
 
 /// A proxy's own configuration.
@@ -26,6 +26,9 @@ pub struct Own {
     /// Policies that select the workload, the mesh's and the namespace's included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub authorization: Vec<AuthzPolicy>,
+    /// Rate limits, those that only rules name included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<RateLimit>,
     /// Listeners (gateways).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<Listener>,

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use super::address::CompiledTcpRoute;
 use super::authz::Authorization;
 use super::hosts::HostIndex;
+use super::limit::Limits;
 use crate::model::{self, Host, InboundPort, Listener, MtlsMode, Resource};
 
 /// A proxy's own configuration.
@@ -17,6 +18,8 @@ pub struct Own {
     listeners: HashMap<u16, CompiledListener>,
     /// Policies that select the workload.
     pub authorization: Authorization,
+    /// Rate limits.
+    pub limits: Limits,
     pub(super) source: Arc<Resource>,
 }
 
@@ -32,14 +35,21 @@ pub struct CompiledListener {
 }
 
 impl Own {
-    pub(super) fn new(model: &model::Own, source: &Arc<Resource>) -> (Self, Vec<String>) {
-        let (authorization, problems) = Authorization::new(model);
+    pub(super) fn new(
+        model: &model::Own,
+        source: &Arc<Resource>,
+        previous: Option<&Self>,
+    ) -> (Self, Vec<String>) {
+        let (authorization, mut problems) = Authorization::new(model);
+        let (limits, refused) = Limits::new(&model.limits, previous.map(|before| &before.limits));
+        problems.extend(refused);
         let listener =
             |(at, listener): (usize, &Listener)| (listener.port, CompiledListener::new(at, listener));
         let own = Self {
             inbound: model.inbound.iter().enumerate().map(|(at, port)| (port.port, at)).collect(),
             listeners: model.listeners.iter().enumerate().map(listener).collect(),
             authorization,
+            limits,
             model: model.clone(),
             source: Arc::clone(source),
         };

@@ -41,6 +41,8 @@ pub struct CompiledRule {
     pub mirrors: Box<[model::Mirror]>,
     /// Cross-origin policy.
     pub cors: Option<CompiledCors>,
+    /// What is asked of a request first; `None` where nothing is.
+    pub admission: Option<Box<model::Admission>>,
     /// An older version that serves because the present one was refused.
     pub(super) outdated: bool,
 }
@@ -164,6 +166,7 @@ impl CompiledRule {
             fault: fault(model.fault.as_ref())?,
             mirrors: model.mirrors.as_slice().into(),
             cors: model.cors.as_ref().map(CompiledCors::new).transpose()?,
+            admission: (!model.admission.is_empty()).then(|| Box::new(model.admission.clone())),
             outdated: false,
         })
     }
@@ -184,6 +187,7 @@ impl CompiledRule {
             fault: None,
             mirrors: Vec::new(),
             cors: None,
+            admission: model.admission.clone(),
         };
         let action = CompiledAction::Refuse(Failure::InvalidBackend);
         Self::new(&failing).ok().map(|rule| Self { action, outdated: true, ..rule })

@@ -71,6 +71,8 @@ counters! {
     RetriesOverBudget => "mesh_upstream_retries_over_budget", "Retries forgone since the budget was used up";
     /// Endpoints ejected.
     Ejections => "mesh_upstream_ejections", "Endpoints ejected by outlier detection";
+    /// Requests refused by rate limits.
+    RateLimited => "mesh_rate_limited", "Requests refused by local rate limits";
     /// Configuration taken into use.
     ConfigUpdates => "mesh_config_updates", "Configuration updates taken into use";
     /// Resources refused.

@@ -114,11 +114,18 @@ pub(super) fn respond(downstream: &Downstream, answer: Answer, mut account: Acco
     if answer.reason == decide::Reason::Failure(Failure::Blocked) {
         account.count_blocked();
     }
+    if answer.reason == decide::Reason::Failure(Failure::RateLimited) {
+        account.count_limited();
+    }
     if answer.route_name.is_some() {
         account.record().route = answer.route_name;
     }
-    account.record().cause =
-        account.record().cause.take().or_else(|| answer.denial.map(|d| d.to_string().into()));
+    account.record().cause = account
+        .record()
+        .cause
+        .take()
+        .or(answer.cause)
+        .or_else(|| answer.denial.map(|d| d.to_string().into()));
     account.grpc_status(&answer.headers);
     let mut head = ResponseHead { status: answer.status, headers: answer.headers };
     if account.record().failure == Some(Failure::Overflow) {

@@ -232,6 +232,7 @@ pub(super) fn own(role: Role) -> Own {
         inbound: Vec::new(),
         default_mtls: MtlsMode::Permissive,
         authorization: Vec::new(),
+        limits: Vec::new(),
         listeners: Vec::new(),
         outbound_policy: OutboundPolicy::AllowAny,
     }
@@ -324,6 +325,7 @@ pub(super) fn rule(backends: Vec<Backend>) -> Rule {
         fault: None,
         mirrors: Vec::new(),
         cors: None,
+        admission: Default::default(),
         origin: Origin::default(),
     }
 }
