@@ -18,6 +18,7 @@ pub mod mesh_config;
 pub mod meta;
 pub mod networking;
 mod object;
+pub mod rate_limit;
 pub mod reader;
 pub mod security;
 pub mod telemetry;

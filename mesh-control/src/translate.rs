@@ -18,6 +18,7 @@ pub mod own;
 pub mod peer;
 pub mod problems;
 mod provider;
+pub mod rate_limit;
 pub mod scope;
 pub mod settings;
 pub mod sidecar;

@@ -5,8 +5,8 @@
 //! ([`Decision::Ask`]: do it, [`Decide::resume`], step again). What has been settled, such as the roll for an injected
 //! fault, stays settled over the steps of one request.
 //!
-//! The order is Istio's: tokens, external authorization, authorization, route, injected fault, cross-origin policy, then
-//! the route's action. TLS, bodies and connections are the engine's.
+//! The order is Istio's: tokens, external authorization, authorization, rate limits, route, injected fault, cross-origin
+//! policy, then the route's action. TLS, bodies and connections are the engine's.
 
 pub mod answer;
 pub mod authz;
@@ -15,6 +15,7 @@ pub mod connection;
 pub mod cors;
 pub mod custom;
 pub mod hash;
+pub mod limit;
 pub mod plan;
 pub mod redirect;
 pub mod retry;
@@ -38,6 +39,7 @@ use crate::snapshot::Snapshot;
 pub use answer::{Answer, Reason};
 pub use authz::Denial;
 pub use connection::{ConnectionDecision, ConnectionPlan, decide_connection};
+pub use limit::Permits;
 pub use plan::{Plan, Target};
 pub use trail::{Note, NoteKind, Trail};
 
@@ -166,6 +168,7 @@ pub struct Decide {
     abort: Option<bool>,
     token: token::Stage,
     custom: custom::Custom,
+    limits: limit::Asked,
 }
 
 /// How far the injected delay is.
@@ -191,7 +194,7 @@ impl Decide {
         if let Some(decision) = self.custom.policies(request, self.token.claims(), trail) {
             return decision;
         }
-        match route::find(request, self.token.claims(), dice, trail) {
+        let decision = match route::find(request, self.token.claims(), &mut self.limits, dice, trail) {
             route::Found::Rule(found) => self.follow(request, found, dice, trail),
             route::Found::Plan(plan) => Decision::Forward(plan),
             route::Found::Answer(answer) => Decision::Answer(answer),
@@ -199,7 +202,8 @@ impl Decide {
                 trail.note(|| Note::new(NoteKind::Lookup, format!("{root} is not known yet")));
                 Decision::Need(root)
             }
-        }
+        };
+        self.hand_over(decision)
     }
 
     /// Takes the reply to the question asked last.
@@ -217,6 +221,14 @@ impl Decide {
         self.custom.dry_run.as_ref()
     }
 
+    /// What limits have given for as long as the request lasts goes with its plan.
+    fn hand_over(&mut self, mut decision: Decision) -> Decision {
+        if let Decision::Forward(plan) = &mut decision {
+            plan.permits = std::mem::take(&mut self.limits.permits);
+        }
+        decision
+    }
+
     fn follow(
         &mut self,
         request: &Request<'_>,
@@ -228,6 +240,9 @@ impl Decide {
             && let Some(decision) = self.custom.ask(authorizer, None, request, trail)
         {
             return decision;
+        }
+        if let Some(answer) = self.limits.rule(request, found.matched.rule, trail) {
+            return Decision::Answer(Box::new((*answer).on(&found)));
         }
         if let Some(fault) = &found.matched.rule.fault
             && let Some(decision) = self.fault(fault, request, &found, dice, trail)

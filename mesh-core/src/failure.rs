@@ -142,6 +142,11 @@ failures! {
     /// The request's token is meant for somebody else.
     AudienceRefused => (403, 7, "UAEX", "jwt_authn_access_denied", Policy, Never, "Audiences in Jwt are not allowed"),
     /// A rate limit is exceeded.
+    /// The rule does not let the client's address in.
+    AddressRefused => (403, 7, "UAEX", "source_address_denied", Policy, Never, ""),
+    /// The request's body is larger than the rule lets it be.
+    BodyTooLarge => (413, 13, "DPE", "request_payload_too_large", Policy, Never, "payload too large"),
+    /// A rate limit is exceeded. The status is the limit's, which may not be this one.
     RateLimited => (429, 14, "RL", "local_rate_limited", Policy, Never, "local_rate_limited"),
     /// An injected abort. The status is the policy's, not this one.
     InjectedFault => (503, 14, "FI", "fault_filter_abort", Policy, Never, "fault filter abort"),

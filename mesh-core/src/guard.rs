@@ -1,4 +1,4 @@
-//! What limits traffic to a destination: gauges, the retry budget and the detection of outliers.
+//! What limits traffic: gauges, token buckets, the retry budget and the detection of outliers.
 //!
 //! All of it is plain atomics shared by every worker, so that what an operator sees as one number is one number. Nothing
 //! here reads a clock.
@@ -6,11 +6,15 @@
 //! Invariants: a permit gives back exactly what it took when it is dropped; the last usable endpoint of a cluster is
 //! never ejected.
 
+pub mod bucket;
 pub mod gauge;
+pub mod keyed;
 pub mod moment;
 pub mod outlier;
 
+pub use bucket::{Bucket, Pace};
 pub use gauge::{ConnectionPermit, Gauge, PendingPermit, RequestPermit, RetryPermit};
+pub use keyed::{ConcurrencyPermit, Keyed, Keys};
 pub use outlier::{Ejector, Health, Outcome};
 
 /// Retries that are always allowed at once, however little traffic there is.

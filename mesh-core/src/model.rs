@@ -10,6 +10,7 @@ pub mod address;
 pub mod authorizer;
 mod authz;
 pub mod cluster;
+pub mod limit;
 pub mod listener;
 pub mod matcher;
 pub mod own;
@@ -25,6 +26,7 @@ pub use cluster::{
     Cluster, ClusterTls, ConnectionPool, ConsistentHash, Endpoint, EndpointAddress, Endpoints, HashKey,
     LoadBalancer, Locality, OutlierDetection, Transport,
 };
+pub use limit::{Admission, Amount, LimitKey, LimitScope, RateLimit};
 pub use listener::{CipherSuite, Listener, ListenerProtocol, Server, ServerTls, TlsMode, TlsVersion};
 pub use matcher::{HeaderMatch, PathMatch, RouteMatch, StringMatch};
 pub use own::{

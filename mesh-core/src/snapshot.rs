@@ -16,6 +16,7 @@ pub mod compile;
 pub mod config;
 pub mod edits;
 pub mod hosts;
+pub mod limit;
 pub mod matcher;
 pub mod own;
 pub mod retry;

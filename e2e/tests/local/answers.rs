@@ -12,6 +12,9 @@ pub(crate) struct Summary {
     pub(crate) sent: u64,
     pub(crate) ok: u64,
     pub(crate) failed: BTreeMap<String, u64>,
+    /// Answers by status.
+    #[serde(default)]
+    pub(crate) statuses: BTreeMap<u16, u64>,
     pub(crate) counts: BTreeMap<String, u64>,
     #[serde(default)]
     pub(crate) answers: Vec<Answer>,

@@ -30,6 +30,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         then: two_hosts_with_two_paths,
     },
     Scenario {
+        name: "S02 Ingresses of our classes are served, others are left alone",
+        given: &[],
+        key: Key::Instead { with: "ingress/classes.yaml", without: "ingress/classes-elsewhere.yaml" },
+        then: classes,
+    },
+    Scenario {
         name: "S30 services of all types behind one address",
         given: &["ingress/service-types.yaml"],
         key: Key::Manifest("ingress/service-types-ingress.yaml"),
@@ -71,6 +77,13 @@ fn two_hosts_with_two_paths(given: &Given<'_>) -> anyhow::Result<()> {
     let spread = mesh.ingress("http://one.example.com/users", &["--repeat", "60"]);
     ensure!(spread.counts.len() == 2, "not both replicas received traffic: {:?}", spread.counts);
     spread.none_failed()
+}
+
+fn classes(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    mesh.eventually(|| mesh.ingress("http://annotation.example.com/", &[]).answered_by("web-service"))?;
+    mesh.eventually(|| mesh.ingress("http://class.example.com/", &[]).answered_by("web-service"))?;
+    mesh.ingress("http://other.example.com/", &[]).status(404)
 }
 
 fn services_of_all_types(given: &Given<'_>) -> anyhow::Result<()> {

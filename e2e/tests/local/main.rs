@@ -10,6 +10,7 @@ mod answers;
 mod authorization;
 mod binaries;
 mod calls;
+mod canary;
 mod certificates;
 mod change;
 mod failover;
@@ -17,6 +18,7 @@ mod fixture;
 mod footprint;
 mod gateway;
 mod ingress;
+mod limits;
 mod mesh;
 mod observe;
 mod outage;
@@ -32,7 +34,8 @@ mod wait;
 
 use mesh::Mesh;
 
-const INGRESS: [&[scenario::Scenario]; 3] = [ingress::SCENARIOS, secure::SCENARIOS, gateway::SCENARIOS];
+const INGRESS: [&[scenario::Scenario]; 5] =
+    [ingress::SCENARIOS, secure::SCENARIOS, gateway::SCENARIOS, canary::SCENARIOS, limits::SCENARIOS];
 const AUTHORIZATION: [&[scenario::Scenario]; 1] = [authorization::SCENARIOS];
 const BOOKINFO: [&[scenario::Scenario]; 2] = [reviews::SCENARIOS, spans::SCENARIOS];
 const SERVICES: [&[scenario::Scenario]; 6] = [
@@ -44,7 +47,7 @@ const SERVICES: [&[scenario::Scenario]; 6] = [
     outage::SCENARIOS,
 ];
 
-/// Rows Y1-Y4, Y12, Y13, S01, S04, S05, S07, S20, S30, S35, S36.
+/// Rows Y1-Y4, Y9, Y11-Y13, S01, S02, S04, S05, S07, S20, S26, S29, S30, S35, S36.
 #[test]
 fn ingress_gateway() {
     let Some(mesh) = Mesh::up(&["ingress/workloads.yaml", "ingress/order-subsets.yaml"]) else { return };

@@ -31,6 +31,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         key: Key::Manifest("secret/secure-cert/secure.example.com"),
         then: plain_behind_tls,
     },
+    Scenario {
+        name: "S29 rules by domain and path behind TLS",
+        given: &["secret/domains-cert/one.example.com,two.example.com"],
+        key: Key::Manifest("ingress/domain-and-path.yaml"),
+        then: domains_and_paths,
+    },
 ];
 
 fn ingress_with_tls(given: &Given<'_>) -> anyhow::Result<()> {
@@ -73,6 +79,24 @@ fn plain_behind_tls(given: &Given<'_>) -> anyhow::Result<()> {
     let scheme = answer.seen_header("x-forwarded-proto");
     ensure!(scheme.as_deref() == Some("https"), "x-forwarded-proto is {scheme:?}");
     ensure!(answer.text("/protocol") == "HTTP/1.1", "the backend saw {}", answer.text("/protocol"));
+    Ok(())
+}
+
+fn domains_and_paths(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    let authority = &certificate("domains-cert", &["one.example.com", "two.example.com"]).authority;
+    let cases = [
+        ("one.example.com/users/1", "user-service"),
+        ("one.example.com/other", "web-service"),
+        ("two.example.com/users", "shop-service"),
+    ];
+    for (place, app) in cases {
+        let url = format!("https://{place}");
+        let answer = mesh.eventually(|| mesh.ingress_tls(&url, authority, &[]).answered_by(app))?;
+        let scheme = answer.seen_header("x-forwarded-proto");
+        ensure!(scheme.as_deref() == Some("https"), "x-forwarded-proto is {scheme:?}");
+        mesh.ingress(&format!("http://{place}"), &[]).status(308)?;
+    }
     Ok(())
 }
 

@@ -28,6 +28,7 @@ pub enum Kind {
     AuthorizationPolicy,
     RequestAuthentication,
     Telemetry,
+    RateLimit,
 }
 
 const CORE: &[&str] = &["v1"];
@@ -37,6 +38,7 @@ const INGRESS: &[&str] = &["networking.k8s.io/v1"];
 const NETWORKING: &[&str] =
     &["networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"];
 const SECURITY: &[&str] = &["security.istio.io/v1", "security.istio.io/v1beta1"];
+const OWN: &[&str] = &["minimesh.io/v1alpha1"];
 const TELEMETRY: &[&str] = &["telemetry.istio.io/v1", "telemetry.istio.io/v1alpha1"];
 
 const KINDS: &[(Kind, &str, &[&str])] = &[
@@ -61,6 +63,7 @@ const KINDS: &[(Kind, &str, &[&str])] = &[
     (Kind::AuthorizationPolicy, "AuthorizationPolicy", SECURITY),
     (Kind::RequestAuthentication, "RequestAuthentication", SECURITY),
     (Kind::Telemetry, "Telemetry", TELEMETRY),
+    (Kind::RateLimit, "RateLimit", OWN),
 ];
 
 /// API groups in which every object is meant for a mesh, so that one we cannot read is worth telling.
@@ -69,6 +72,7 @@ const MESH_GROUPS: &[&str] = &[
     "security.istio.io",
     "telemetry.istio.io",
     "extensions.istio.io",
+    "minimesh.io",
     "gateway.networking.k8s.io",
     "gateway.networking.x-k8s.io",
 ];
@@ -137,6 +141,12 @@ impl Kind {
     /// Whether objects of this kind live in a namespace.
     pub const fn is_namespaced(self) -> bool {
         !matches!(self, Self::Namespace | Self::IngressClass)
+    }
+
+    /// Whether an object with a field that we do not know is refused: true of the kinds that are ours alone, where such a
+    /// field can only be a mistake.
+    pub const fn refuses_unknown_fields(self) -> bool {
+        matches!(self, Self::RateLimit)
     }
 
     /// Whether a field we do not know is worth a warning: true where we claim to implement the whole kind.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::reader::{FieldError, Read, read};
-use super::{Key, Kind, Metadata, core, ingress, networking, security, telemetry};
+use super::{Key, Kind, Metadata, core, ingress, networking, rate_limit, security, telemetry};
 use crate::problem::Problem;
 
 /// An object as a user wrote it.
@@ -169,6 +169,7 @@ specs! {
     AuthorizationPolicy: security::AuthorizationPolicy, Spec;
     RequestAuthentication: security::RequestAuthentication, Spec;
     Telemetry: telemetry::Telemetry, Spec;
+    RateLimit: rate_limit::RateLimit, Spec;
 }
 
 contents! {
@@ -190,6 +191,7 @@ contents! {
     AuthorizationPolicy: security::AuthorizationPolicy;
     RequestAuthentication: security::RequestAuthentication;
     Telemetry: telemetry::Telemetry;
+    RateLimit: rate_limit::RateLimit;
 }
 
 impl Spec {

@@ -76,6 +76,14 @@ fn read_object(kind: Kind, document: &Value, origin: Origin, now: i64) -> Outcom
             return Outcome::Refused(key, problem);
         }
     };
+    let mut unknown = unknown_members(document).into_iter().chain(read.unknown.iter().cloned());
+    if kind.refuses_unknown_fields()
+        && let Some(field) = unknown.next()
+    {
+        let message = format!("unknown field; {kind} has no such field, and is refused as a whole");
+        return Outcome::Refused(key.clone(), origin.locate(Problem::error(field, message).about(&key)));
+    }
+    drop(unknown);
     let age = Age { created: created(&meta).unwrap_or(now), sequence: 0 };
     let hash = xxh3_64(document.to_string().as_bytes());
     let object = Object { key, meta, spec: read.value, origin, hash, age };

@@ -7,7 +7,7 @@ mod termination;
 
 use std::collections::BTreeMap;
 
-use mesh_core::model::{HostPattern, Listener, ListenerProtocol, Routes, Server, TcpRoute};
+use mesh_core::model::{HostPattern, Listener, ListenerProtocol, RateLimit, Routes, Server, TcpRoute};
 
 pub(crate) use hosts::Hosts;
 
@@ -30,6 +30,8 @@ pub struct Built {
     pub listeners: Vec<Listener>,
     /// In order of their names.
     pub tables: Vec<Routes>,
+    /// Limits that the tables' rules name.
+    pub limits: Vec<RateLimit>,
 }
 
 /// One port while it is put together.
@@ -65,11 +67,12 @@ pub fn build(scope: &Scope<'_>, pod: &Item<'_, Pod>, is_ingress: bool, report: &
             add_gateway(scope, pod, &gateway, &mut ports, report);
         }
     }
+    let mut limits = Vec::new();
     // Ingresses bring the certificates of all namespaces.
     if is_ingress && scope.is_shared_gateway() {
-        ingress::add(scope, pod, &mut ports, report);
+        limits = ingress::add(scope, pod, &mut ports, report);
     }
-    finish(ports)
+    Built { limits, ..finish(ports) }
 }
 
 fn add_gateway(

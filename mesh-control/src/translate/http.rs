@@ -18,7 +18,7 @@ use crate::api::Item;
 use crate::api::networking::{self, HttpMatchRequest, HttpRoute, VirtualService};
 use crate::problem::Problem;
 
-pub use matching::string_match;
+pub use matching::{route_match, string_match};
 pub use policy::default_retries;
 
 /// The gateway name that stands for sidecars.
@@ -99,7 +99,7 @@ fn rule(
     let matches = applicable(scope, route, binding, service.namespace())?;
     let matches = matches
         .iter()
-        .map(|(at, request)| matching::translate(request, &format!("{field}.match[{at}]"), report))
+        .map(|(at, request)| route_match(request, &format!("{field}.match[{at}]"), report))
         .collect();
     let namespace = service.namespace();
     let (request_headers, response_headers) = edits::of(route.headers.as_ref());
@@ -123,6 +123,7 @@ fn rule(
             .as_ref()
             .map(|cors| policy::cors(cors, &format!("{field}.corsPolicy"), report)),
         authorizer: None,
+        admission: Default::default(),
         origin: origin(service.object, field),
     })
 }

@@ -9,28 +9,38 @@ mod annotations;
 mod authentication;
 mod canary;
 mod class;
+mod limits;
 mod paths;
+mod policy;
 mod rules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_core::model::{HostPattern, ListenerProtocol, Rule, Server, ServerTls, TlsMode};
+use mesh_core::model::{
+    Admission, HostPattern, ListenerProtocol, RateLimit, Rule, Server, ServerTls, TlsMode,
+};
 
 use super::gateway::{Hosts, Port, Ports, listener_port};
 use super::scope::Scope;
 use crate::api::Item;
 use crate::api::core::Pod;
-use crate::api::ingress::Ingress;
+use crate::api::ingress::{Ingress, IngressTls};
 use crate::problem::Problem;
 
 pub use class::is_ours;
+use rules::Place;
 
 /// The ports of Ingresses.
 const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 
-/// Adds what the Ingresses say to a gateway's ports.
-pub(crate) fn add(scope: &Scope<'_>, pod: &Item<'_, Pod>, ports: &mut Ports, report: &mut Vec<Problem>) {
+/// Adds what the Ingresses say to a gateway's ports; the limits are those that their rules name.
+pub(crate) fn add(
+    scope: &Scope<'_>,
+    pod: &Item<'_, Pod>,
+    ports: &mut Ports,
+    report: &mut Vec<Problem>,
+) -> Vec<RateLimit> {
     let ours: Vec<_> = scope
         .world
         .oldest_first::<Ingress>()
@@ -38,7 +48,7 @@ pub(crate) fn add(scope: &Scope<'_>, pod: &Item<'_, Pod>, ports: &mut Ports, rep
         .filter(|ingress| is_ours(scope.world, ingress))
         .collect();
     if ours.is_empty() {
-        return;
+        return Vec::new();
     }
     for ingress in &ours {
         annotations::unsupported(ingress, report);
@@ -50,28 +60,69 @@ pub(crate) fn add(scope: &Scope<'_>, pod: &Item<'_, Pod>, ports: &mut Ports, rep
     };
     let behind = |number: u16| gateway_hosts(ports, number);
     let sorted = paths::collect(scope, &ours, report);
-    let plain = virtual_hosts(&sorted, &behind, false);
-    let secure = virtual_hosts(&sorted, &behind, true);
+    let secured = secured(scope, &ours);
+    let plain = virtual_hosts(&sorted, &behind, &secured, false);
+    let secure = virtual_hosts(&sorted, &behind, &secured, true);
     let port = ports.entry(http).or_insert_with(|| Port::new(ListenerProtocol::Http));
     if port.protocol == ListenerProtocol::Http {
         put(&mut port.http, plain, &sorted, report);
     }
     add_tls(scope, &ours, https, secure, ports, report);
+    sorted.limits
+}
+
+/// Hosts for which there is a certificate.
+fn secured(scope: &Scope<'_>, ours: &[Item<'_, Ingress>]) -> BTreeSet<HostPattern> {
+    let mut hosts = BTreeSet::new();
+    for ingress in ours {
+        let usable =
+            |tls: &&IngressTls| scope.world.tls_secret(ingress.namespace(), &tls.secret_name).is_ok();
+        hosts.extend(ingress.spec.tls.iter().filter(usable).flat_map(|tls| tls_hosts(ingress, tls)));
+    }
+    hosts
+}
+
+/// The hosts of a certificate; those of all rules when it names none.
+fn tls_hosts(ingress: &Item<'_, Ingress>, tls: &IngressTls) -> Vec<HostPattern> {
+    if tls.hosts.is_empty() {
+        return ingress.spec.rules.iter().filter_map(|rule| paths::host(&rule.host)).collect();
+    }
+    tls.hosts.iter().filter_map(|host| paths::host(host)).collect()
 }
 
 /// Rules by host. A host's own default backend comes last; hosts of wildcards stand for one label.
 fn virtual_hosts(
     sorted: &paths::Sorted<'_>,
     behind: &dyn Fn(u16) -> Hosts,
+    secured: &BTreeSet<HostPattern>,
     is_tls: bool,
 ) -> BTreeMap<HostPattern, Vec<Rule>> {
     let mut hosts = BTreeMap::new();
     for (pattern, paths) in &sorted.hosts {
-        let rules = paths.iter().flat_map(|path| path.rules(pattern, behind, is_tls));
-        let fallback = sorted.fallback.iter().flat_map(|path| path.rules(pattern, behind, is_tls));
+        let has_certificate = secured.contains(pattern);
+        let place = Place { pattern, behind, is_tls, has_certificate };
+        let rules = paths.iter().flat_map(|path| path.rules(&place));
+        let fallback = sorted.fallback.iter().flat_map(|path| path.rules(&place));
         hosts.insert(pattern.clone(), rules.chain(fallback).collect());
     }
+    for (pattern, paths) in &sorted.hosts {
+        let Some((other, rule)) = paths.iter().find_map(|path| from_or_to_www(pattern, path)) else {
+            continue;
+        };
+        hosts.entry(other).or_insert_with(|| vec![rule]);
+    }
     hosts
+}
+
+/// The host with `www.`, or without it, and the rule that sends its clients to this one.
+fn from_or_to_www(pattern: &HostPattern, path: &paths::Path<'_>) -> Option<(HostPattern, Rule)> {
+    let HostPattern::Exact(host) = pattern else { return None };
+    if annotations::get(&path.ingress, "from-to-www-redirect") != Some("true") {
+        return None;
+    }
+    let host = host.as_str();
+    let other = host.strip_prefix("www.").map_or_else(|| format!("www.{host}"), str::to_owned);
+    Some((paths::host(&other)?, rules::to_host(host, path)))
 }
 
 /// Puts the hosts into a table that may have hosts of Gateways already.
@@ -93,7 +144,10 @@ fn put(
                 }
                 continue;
             }
-            let missing: Vec<Rule> = present.iter().filter(|rule| !rules.contains(rule)).cloned().collect();
+            // What the Ingress has let through under its own conditions is there already.
+            let unconditional = |rule: &Rule| Rule { admission: Admission::default(), ..rule.clone() };
+            let reached: Vec<Rule> = rules.iter().map(unconditional).collect();
+            let missing: Vec<Rule> = present.iter().filter(|rule| !reached.contains(rule)).cloned().collect();
             rules.extend(missing);
         }
         table.set(&pattern, rules);
@@ -120,11 +174,7 @@ fn add_tls(
                 report.push(ingress.object.blame(Problem::error(format!("{field}.secretName"), message)));
                 continue;
             }
-            let patterns = if tls.hosts.is_empty() {
-                ingress.spec.rules.iter().filter_map(|rule| paths::host(&rule.host)).collect()
-            } else {
-                tls.hosts.iter().filter_map(|host| paths::host(host)).collect::<Vec<_>>()
-            };
+            let patterns = tls_hosts(ingress, tls);
             for pattern in &patterns {
                 if let Some(rules) = hosts.remove(pattern) {
                     table.set(pattern, rules);

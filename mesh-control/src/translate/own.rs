@@ -5,7 +5,7 @@ use mesh_core::model::{Host, InboundPort, MtlsMode, Own, Protocol, Role, Routes}
 use super::gateway;
 use super::peer::{self, Modes};
 use super::scope::Scope;
-use super::{authorization, settings, tokens, workload};
+use super::{authorization, rate_limit, settings, tokens, workload};
 use crate::api::Item;
 use crate::api::core::Pod;
 use crate::world::{service_protocol, target_port};
@@ -27,6 +27,7 @@ pub fn own(scope: &Scope<'_>, pod: &Item<'_, Pod>, role: Role) -> Option<(Own, V
         default_mtls: if role.is_gateway() { MtlsMode::Permissive } else { modes.default },
         authorization: authorization::policies(scope, pod),
         tokens: tokens::rules(scope.world, pod),
+        limits: rate_limit::limits(scope.world, pod).into_iter().chain(gateway.limits).collect(),
         listeners: gateway.listeners,
         outbound_policy: settings::outbound_policy(scope, pod),
     };

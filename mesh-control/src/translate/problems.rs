@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use super::catalog::Catalog;
 use super::http::{self, Binding, MESH};
 use super::scope::{Client, Scope, pattern};
-use super::{authorization, cluster, destination, gateway, ingress, tokens, workload};
+use super::{authorization, cluster, destination, gateway, ingress, rate_limit, tokens, workload};
 use crate::api::core::Pod;
 use crate::api::ingress::Ingress;
 use crate::api::meta::StringMap;
 use crate::api::networking::{DestinationRule, Gateway, Sidecar, VirtualService};
+use crate::api::rate_limit::RateLimit;
 use crate::api::security::{AuthorizationPolicy, RequestAuthentication};
 use crate::api::telemetry::Telemetry;
 use crate::api::{Item, Object};
@@ -30,6 +31,9 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
         let scope =
             Scope { world, catalog, client: Client { namespace: policy.namespace(), labels: &labels } };
         blame(policy.object, &mut problems, |report| drop(authorization::translate(&scope, &policy, report)));
+    }
+    for limit in world.all::<RateLimit>() {
+        blame(limit.object, &mut problems, |report| drop(rate_limit::translate(&limit, report)));
     }
     gateways(world, catalog, &mut problems);
     without_effect(world, &mut problems);

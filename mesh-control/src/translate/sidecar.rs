@@ -138,6 +138,7 @@ fn default_rule(scope: &Scope<'_>, service: &Service, port: u16) -> Rule {
         mirrors: Vec::new(),
         cors: None,
         authorizer: None,
+        admission: Default::default(),
         origin: object.map(|object| origin(object, "")).unwrap_or_default(),
     }
 }

@@ -3,6 +3,7 @@
 mod bookinfo;
 mod gateways;
 mod ingress;
+mod limits;
 mod manifests;
 mod rules;
 mod tokens;

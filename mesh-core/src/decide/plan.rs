@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{cors, rewrite};
+use super::{Permits, cors, rewrite};
 use crate::message::{RequestHead, ResponseHead};
 use crate::snapshot::matcher::CompiledMatch;
 use crate::snapshot::rule::{CompiledAction, CompiledBackend};
@@ -48,6 +48,8 @@ pub struct Plan {
     pub cors_origin: Option<Bytes>,
     /// A `set-cookie` that brings the client back to the same endpoint.
     pub cookie: Option<Bytes>,
+    /// Held until the request has ended.
+    pub permits: Permits,
 }
 
 impl Plan {
@@ -70,6 +72,7 @@ impl Plan {
             mirrors: Vec::new(),
             cors_origin: None,
             cookie: None,
+            permits: Permits::new(),
         }
     }
 

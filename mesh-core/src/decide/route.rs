@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::answer::is_grpc;
 use super::trail::{Note, NoteKind, Trail};
-use super::{Answer, Decision, Entry, Plan, Reason, Request, Target, authz, cors, hash, redirect};
+use super::{Answer, Decision, Entry, Plan, Reason, Request, Target, authz, cors, hash, limit, redirect};
 use crate::dice::Dice;
 use crate::failure::Failure;
 use crate::message::{RequestHead, Scheme};
@@ -41,33 +41,39 @@ impl Found<'_> {
 pub(super) fn find<'a>(
     request: &Request<'a>,
     token: Option<&Claims>,
+    limits: &mut limit::Asked,
     dice: &mut Dice,
     trail: &mut Trail,
 ) -> Found<'a> {
     match request.entry {
         Entry::Outbound { destination } => outbound(request, destination, dice, trail),
-        Entry::Inbound { port } => authorized(request, token, trail, |own, _| inbound(request, own, port)),
+        Entry::Inbound { port } => {
+            authorized(request, token, limits, trail, |own, _| inbound(request, own, port))
+        }
         Entry::Gateway { .. } => {
-            authorized(request, token, trail, |own, trail| gateway(request, token, own, trail))
+            authorized(request, token, limits, trail, |own, trail| gateway(request, token, own, trail))
         }
     }
 }
 
-/// Goes on with `next` when the workload's policies let the request in.
+/// Goes on with `next` when the workload's policies and limits let the request in.
 fn authorized<'a>(
     request: &Request<'a>,
     token: Option<&Claims>,
+    limits: &mut limit::Asked,
     trail: &mut Trail,
     next: impl FnOnce(&'a Own, &mut Trail) -> Found<'a>,
 ) -> Found<'a> {
     let Some(own) = request.snapshot.own() else { return Found::Need(Root::Own) };
-    if own.authorization.policies.is_empty() {
-        return next(own, trail);
+    if !own.authorization.policies.is_empty() {
+        let caller = authz::caller_of_request(request, token, own.model());
+        if let Err(denial) = authz::evaluate(&own.authorization, &caller, trail) {
+            return Found::Answer(Box::new(Answer::denied(denial, request.head)));
+        }
     }
-    let caller = authz::caller_of_request(request, token, own.model());
-    match authz::evaluate(&own.authorization, &caller, trail) {
-        Ok(()) => next(own, trail),
-        Err(denial) => Found::Answer(Box::new(Answer::denied(denial, request.head))),
+    match limits.workload(request, own, trail) {
+        Some(answer) => Found::Answer(answer),
+        None => next(own, trail),
     }
 }
 
@@ -265,6 +271,7 @@ fn forward(
         hash: affinity.hash,
         cookie: affinity.cookie,
         mirrors: mirrors.filter_map(|mirror| request.snapshot.cluster(&mirror.cluster).cloned()).collect(),
+        permits: limit::Permits::new(),
         cors_origin: rule.cors.as_ref().and_then(|policy| cors::allowed_origin(policy, request.head)),
     }))
 }

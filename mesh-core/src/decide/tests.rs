@@ -3,6 +3,7 @@
 mod authorization;
 mod connections;
 mod edits;
+mod limits;
 mod routing;
 mod tokens;
 

@@ -76,7 +76,8 @@ impl SendError {
             Self::Refused => Failure::StreamRefused,
             Self::Reset(_) => Failure::UpstreamReset,
             Self::Protocol(_) => Failure::UpstreamProtocol,
-            Self::RequestBody(BodyError::Malformed(_) | BodyError::TooLarge(_)) => Failure::BadRequest,
+            Self::RequestBody(BodyError::Malformed(_)) => Failure::BadRequest,
+            Self::RequestBody(BodyError::TooLarge(_)) => Failure::BodyTooLarge,
             Self::RequestBody(BodyError::Stalled) => Failure::RequestTimeout,
             Self::RequestBody(BodyError::Cut(_) | BodyError::Reset(_)) => Failure::DownstreamGone,
         }

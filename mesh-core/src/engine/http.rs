@@ -2,6 +2,7 @@
 
 mod account;
 mod authorize;
+mod bounded;
 mod forward;
 mod headers;
 mod meter;

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AuthzPolicy, Host, Listener, Millis, MtlsMode, PerMillion, Protocol, TokenRule, Workload};
+use super::{
+    AuthzPolicy, Host, Listener, Millis, MtlsMode, PerMillion, Protocol, RateLimit, TokenRule, Workload,
+};
 use crate::identity::SpiffeId;
 
 /// A proxy's own configuration.
@@ -29,6 +31,9 @@ pub struct Own {
     /// Tokens that requests may carry, of all RequestAuthentications that select the workload.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<TokenRule>,
+    /// Rate limits, those that only rules name included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<RateLimit>,
     /// Listeners (gateways).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<Listener>,

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Authorizer, HostPattern, Millis, Origin, PerMillion, RouteMatch, Weight};
+use super::{Admission, Authorizer, HostPattern, Millis, Origin, PerMillion, RouteMatch, Weight};
 
 /// A named set of virtual hosts: everything behind one gateway listener, or one host of a sidecar.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,6 +71,9 @@ pub struct Rule {
     /// Who is asked whether a request may pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorizer: Option<Box<Authorizer>>,
+    /// What is asked of a request before anything is done with it.
+    #[serde(default, skip_serializing_if = "Admission::is_empty")]
+    pub admission: Admission,
     /// The user's object, or the service itself for the default route.
     pub origin: Origin,
 }

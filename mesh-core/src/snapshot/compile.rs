@@ -51,7 +51,7 @@ impl<'a> Compiler<'a> {
                 let before = self.previous.and_then(|before| before.own.as_ref());
                 let unchanged = before.filter(|before| Arc::ptr_eq(&before.source, resource));
                 self.next.own = Some(unchanged.cloned().unwrap_or_else(|| {
-                    let (own, reasons) = Own::new(model, resource);
+                    let (own, reasons) = Own::new(model, resource, before.map(Arc::as_ref));
                     let problem = |reason| Problem { key: key.clone(), reason };
                     self.problems.extend(reasons.into_iter().map(problem));
                     Arc::new(own)

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use super::address::CompiledTcpRoute;
 use super::authz::Authorization;
 use super::hosts::HostIndex;
+use super::limit::Limits;
 use super::token::TokenRules;
 use crate::model::{self, Host, InboundPort, Listener, MtlsMode, Resource};
 
@@ -20,6 +21,8 @@ pub struct Own {
     pub authorization: Authorization,
     /// Tokens that requests may carry.
     pub tokens: TokenRules,
+    /// Rate limits.
+    pub limits: Limits,
     pub(super) source: Arc<Resource>,
 }
 
@@ -35,8 +38,14 @@ pub struct CompiledListener {
 }
 
 impl Own {
-    pub(super) fn new(model: &model::Own, source: &Arc<Resource>) -> (Self, Vec<String>) {
-        let (authorization, problems) = Authorization::new(model);
+    pub(super) fn new(
+        model: &model::Own,
+        source: &Arc<Resource>,
+        previous: Option<&Self>,
+    ) -> (Self, Vec<String>) {
+        let (authorization, mut problems) = Authorization::new(model);
+        let (limits, refused) = Limits::new(&model.limits, previous.map(|before| &before.limits));
+        problems.extend(refused);
         let listener =
             |(at, listener): (usize, &Listener)| (listener.port, CompiledListener::new(at, listener));
         let own = Self {
@@ -44,6 +53,7 @@ impl Own {
             listeners: model.listeners.iter().enumerate().map(listener).collect(),
             authorization,
             tokens: TokenRules::new(&model.tokens),
+            limits,
             model: model.clone(),
             source: Arc::clone(source),
         };

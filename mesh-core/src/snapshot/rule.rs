@@ -45,6 +45,8 @@ pub struct CompiledRule {
     pub mirrors: Box<[model::Mirror]>,
     /// Cross-origin policy.
     pub cors: Option<CompiledCors>,
+    /// What is asked of a request first; `None` where nothing is.
+    pub admission: Option<Box<model::Admission>>,
     /// An older version that serves because the present one was refused.
     pub(super) outdated: bool,
 }
@@ -169,6 +171,7 @@ impl CompiledRule {
             mirrors: model.mirrors.as_slice().into(),
             cors: model.cors.as_ref().map(CompiledCors::new).transpose()?,
             authorizer: authorizer(model)?,
+            admission: (!model.admission.is_empty()).then(|| Box::new(model.admission.clone())),
             outdated: false,
         })
     }
@@ -190,6 +193,7 @@ impl CompiledRule {
             mirrors: Vec::new(),
             cors: None,
             authorizer: None,
+            admission: model.admission.clone(),
         };
         let action = CompiledAction::Refuse(Failure::InvalidBackend);
         Self::new(&failing).ok().map(|rule| Self { action, outdated: true, ..rule })

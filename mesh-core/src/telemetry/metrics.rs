@@ -77,6 +77,8 @@ counters! {
     ChecksFailed => "mesh_authorization_checks_failed", "Checks by external authorizers that failed";
     /// Requests that policies in dry run would have denied.
     DryRunDenied => "mesh_authorization_dry_run_denied", "Requests that policies in dry run would have denied";
+    /// Requests refused by rate limits.
+    RateLimited => "mesh_rate_limited", "Requests refused by local rate limits";
     /// Configuration taken into use.
     ConfigUpdates => "mesh_config_updates", "Configuration updates taken into use";
     /// Resources refused.

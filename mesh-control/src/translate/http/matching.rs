@@ -9,7 +9,7 @@ use crate::api::networking::HttpMatchRequest;
 use crate::problem::Problem;
 
 /// A match. Port, gateways and sources have been looked at already.
-pub(super) fn translate(request: &HttpMatchRequest, field: &str, report: &mut Vec<Problem>) -> RouteMatch {
+pub fn route_match(request: &HttpMatchRequest, field: &str, report: &mut Vec<Problem>) -> RouteMatch {
     if !request.stat_prefix.is_empty() {
         report.push(Problem::warning(format!("{field}.statPrefix"), "not supported; has no effect"));
     }

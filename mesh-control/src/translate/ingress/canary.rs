@@ -2,7 +2,7 @@
 
 use mesh_core::model::{Action, HeaderMatch, RouteMatch, Rule, StringMatch};
 
-use super::annotations::get;
+use super::annotations::{get, literal};
 use super::rules::backend;
 use crate::api::Item;
 use crate::api::ingress::Ingress;
@@ -67,10 +67,7 @@ impl<'w> Canary<'w> {
 
     fn cookie_tests(&self) -> Vec<(HeaderMatch, bool)> {
         let Some(name) = get(&self.ingress, "canary-by-cookie") else { return Vec::new() };
-        let literal: String = name
-            .chars()
-            .flat_map(|c| if c.is_ascii_alphanumeric() { vec![c] } else { vec!['\\', c] })
-            .collect();
+        let literal = literal(name);
         let word = |word: &str| HeaderMatch {
             name: "cookie".to_owned(),
             value: StringMatch::Regex(format!("(?:.*[;,] *)?{literal}={word}(?: *[;,].*)?")),

@@ -1,15 +1,18 @@
 //! The paths of Ingresses by host, in the order in which they are tried.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-use mesh_core::model::{HostPattern, PathMatch, RetryPolicy};
+use mesh_core::model::{HostPattern, PathMatch, RateLimit};
 
+use super::annotations::get;
 use super::canary::Canary;
+use super::policy::Policy;
 use crate::api::Item;
 use crate::api::ingress::{Ingress, IngressBackend, PathType};
 use crate::problem::Problem;
+use crate::translate::cluster;
 use crate::translate::scope::Scope;
-use crate::translate::{cluster, http};
 
 /// Services that are our own gateway: requests for them go on in the Gateway's table.
 const GATEWAY_SERVICE: &str = "istio-ingressgateway";
@@ -22,6 +25,8 @@ pub(super) struct Path<'w> {
     pub(super) field: String,
     /// `None` takes every path.
     pub(super) matching: Option<PathMatch>,
+    /// What is written, where it is read as an expression.
+    pub(super) expression: Option<String>,
     length: usize,
     exact: bool,
     /// The backend's cluster; empty when its port cannot be told, which is answered with 500.
@@ -29,7 +34,7 @@ pub(super) struct Path<'w> {
     /// The port of our own gateway, if that is the backend.
     pub(super) to_gateway: Option<u16>,
     pub(super) canary: Option<Canary<'w>>,
-    pub(super) retry: RetryPolicy,
+    pub(super) policy: Rc<Policy>,
 }
 
 /// All paths.
@@ -39,6 +44,8 @@ pub(super) struct Sorted<'w> {
     pub(super) hosts: BTreeMap<HostPattern, Vec<Path<'w>>>,
     /// Of the oldest Ingress with a default backend.
     pub(super) fallback: Option<Path<'w>>,
+    /// That the paths' policies name.
+    pub(super) limits: Vec<RateLimit>,
 }
 
 /// A host of a rule; the star stands for one label, and no host means any.
@@ -58,9 +65,13 @@ pub(super) fn collect<'w>(
     let mut sorted = Sorted::default();
     let (canaries, plain): (Vec<Item<'w, Ingress>>, Vec<_>) =
         ours.iter().copied().partition(|ingress| Canary::is_one(ingress));
+    let expressions = with_expressions(&plain);
     for ingress in &plain {
         let mut tell = |problem: Problem| report.push(ingress.object.blame(problem));
-        for (pattern, path) in of_ingress(scope, ingress, &mut tell) {
+        let (policy, limits) = Policy::of(scope, ingress, &mut tell);
+        sorted.limits.extend(limits);
+        let context = Context { scope, ingress, policy: Rc::new(policy), expressions: &expressions };
+        for (pattern, path) in context.paths(&mut tell) {
             let paths = sorted.hosts.entry(pattern).or_default();
             if paths.iter().all(|other| other.matching != path.matching) {
                 paths.push(path);
@@ -74,14 +85,16 @@ pub(super) fn collect<'w>(
         if sorted.fallback.is_none()
             && let Some(backend) = &ingress.spec.default_backend
         {
-            let path =
-                new(scope, ingress, backend, "spec.defaultBackend".to_owned(), (None, 0, false), &mut tell);
-            sorted.fallback = path;
+            sorted.fallback =
+                context.path(backend, "spec.defaultBackend".to_owned(), Test::default(), &mut tell);
         }
     }
     for ingress in &canaries {
+        // A canary takes all but its own annotations from the Ingress that it is a canary of.
+        let (policy, _) = Policy::of(scope, ingress, &mut |_| {});
+        let context = Context { scope, ingress, policy: Rc::new(policy), expressions: &expressions };
         let mut tell = |problem: Problem| report.push(ingress.object.blame(problem));
-        for (pattern, path) in of_ingress(scope, ingress, &mut tell) {
+        for (pattern, path) in context.paths(&mut tell) {
             let main = sorted
                 .hosts
                 .get_mut(&pattern)
@@ -112,77 +125,115 @@ pub(super) fn collect<'w>(
     sorted
 }
 
-fn of_ingress<'w>(
-    scope: &Scope<'w>,
-    ingress: &Item<'w, Ingress>,
-    tell: &mut dyn FnMut(Problem),
-) -> Vec<(HostPattern, Path<'w>)> {
-    let mut all = Vec::new();
-    for (at, rule) in ingress.spec.rules.iter().enumerate() {
-        let Some(pattern) = host(&rule.host) else {
-            tell(Problem::error(format!("spec.rules[{at}].host"), format!("{:?} is not a host", rule.host)));
-            continue;
-        };
-        for (index, path) in rule.http.iter().flat_map(|http| http.paths.iter().enumerate()) {
-            let field = format!("spec.rules[{at}].http.paths[{index}]");
-            let kind = path.path_type.unwrap_or_else(|| {
-                let message = "pathType is missing; Prefix is taken. A cluster refuses this";
-                tell(Problem::warning(field.clone(), message).with_fix("write pathType: Prefix"));
-                PathType::Prefix
-            });
-            let regex =
-                ingress.object.meta.annotation("nginx.ingress.kubernetes.io/use-regex") == Some("true");
-            let test = test(&path.path, kind, regex);
-            all.extend(
-                new(scope, ingress, &path.backend, field, test, tell).map(|path| (pattern.clone(), path)),
-            );
-        }
-    }
-    all
-}
-
-type Test = (Option<PathMatch>, usize, bool);
-
-fn test(path: &str, kind: PathType, regex: bool) -> Test {
-    let trimmed = path.trim_end_matches('/');
-    match kind {
-        PathType::Exact => (Some(PathMatch::Exact(path.to_owned())), path.len(), true),
-        // nginx matches its expressions at the start of the path, without regard to case.
-        PathType::ImplementationSpecific if regex => {
-            (Some(PathMatch::Regex(format!("(?i){path}.*"))), path.len(), false)
-        }
-        _ if trimmed.is_empty() => (None, 1, false),
-        _ => (Some(PathMatch::SegmentPrefix(trimmed.to_owned())), trimmed.len(), false),
-    }
-}
-
-fn new<'w>(
-    scope: &Scope<'w>,
-    ingress: &Item<'w, Ingress>,
-    backend: &IngressBackend,
-    field: String,
-    (matching, length, exact): Test,
-    tell: &mut dyn FnMut(Problem),
-) -> Option<Path<'w>> {
-    let Some(service) = &backend.service else {
-        tell(Problem::error(format!("{field}.backend"), "only services are supported as backends"));
-        return None;
+/// Hosts of which ingress-nginx reads all paths as expressions, since one of their Ingresses asks for it or rewrites.
+fn with_expressions(plain: &[Item<'_, Ingress>]) -> BTreeSet<HostPattern> {
+    let asks = |ingress: &&Item<'_, Ingress>| {
+        get(ingress, "use-regex") == Some("true") || get(ingress, "rewrite-target").is_some()
     };
-    let namespace = ingress.namespace();
-    let port = port(scope, namespace, service, &field, tell);
-    let host = format!("{}.{namespace}.svc.cluster.local", service.name);
-    let to_gateway = is_gateway(scope, namespace, &service.name).then(|| port.unwrap_or(80));
-    Some(Path {
-        ingress: *ingress,
-        field,
-        matching,
-        length,
-        exact,
-        cluster: port.map(|port| cluster::name(port, "", &host)).unwrap_or_default(),
-        to_gateway,
-        canary: None,
-        retry: http::default_retries(scope),
-    })
+    plain
+        .iter()
+        .filter(asks)
+        .flat_map(|ingress| &ingress.spec.rules)
+        .filter_map(|rule| host(&rule.host))
+        .collect()
+}
+
+/// One Ingress while its paths are collected.
+struct Context<'a, 'w> {
+    scope: &'a Scope<'w>,
+    ingress: &'a Item<'w, Ingress>,
+    policy: Rc<Policy>,
+    expressions: &'a BTreeSet<HostPattern>,
+}
+
+impl<'w> Context<'_, 'w> {
+    fn paths(&self, tell: &mut dyn FnMut(Problem)) -> Vec<(HostPattern, Path<'w>)> {
+        let mut all = Vec::new();
+        for (at, rule) in self.ingress.spec.rules.iter().enumerate() {
+            let Some(pattern) = host(&rule.host) else {
+                let message = format!("{:?} is not a host", rule.host);
+                tell(Problem::error(format!("spec.rules[{at}].host"), message));
+                continue;
+            };
+            let aliases = if rule.host.is_empty() { Vec::new() } else { self.aliases() };
+            for (index, path) in rule.http.iter().flat_map(|http| http.paths.iter().enumerate()) {
+                let field = format!("spec.rules[{at}].http.paths[{index}]");
+                // That a missing type is read as this, the source has told (D1).
+                let kind = path.path_type.unwrap_or(PathType::Prefix);
+                let test = Test::new(&path.path, kind, self.expressions.contains(&pattern));
+                let Some(path) = self.path(&path.backend, field, test, tell) else { continue };
+                let hosts = std::iter::once(&pattern).chain(&aliases);
+                all.extend(hosts.map(|host| (host.clone(), path.clone())));
+            }
+        }
+        all
+    }
+
+    fn aliases(&self) -> Vec<HostPattern> {
+        let names = get(self.ingress, "server-alias").into_iter().flat_map(|list| list.split(','));
+        names.map(str::trim).filter(|name| !name.is_empty()).filter_map(host).collect()
+    }
+
+    fn path(
+        &self,
+        backend: &IngressBackend,
+        field: String,
+        test: Test,
+        tell: &mut dyn FnMut(Problem),
+    ) -> Option<Path<'w>> {
+        let Some(service) = &backend.service else {
+            tell(Problem::error(format!("{field}.backend"), "only services are supported as backends"));
+            return None;
+        };
+        let (scope, namespace) = (self.scope, self.ingress.namespace());
+        let port = port(scope, namespace, service, &field, tell);
+        let host = format!("{}.{namespace}.svc.cluster.local", service.name);
+        let to_gateway = is_gateway(scope, namespace, &service.name).then(|| port.unwrap_or(80));
+        Some(Path {
+            ingress: *self.ingress,
+            field,
+            matching: test.matching,
+            expression: test.expression,
+            length: test.length,
+            exact: test.exact,
+            cluster: port.map(|port| cluster::name(port, "", &host)).unwrap_or_default(),
+            to_gateway,
+            canary: None,
+            policy: Rc::clone(&self.policy),
+        })
+    }
+}
+
+/// What a path takes, and its rank.
+#[derive(Default)]
+struct Test {
+    matching: Option<PathMatch>,
+    expression: Option<String>,
+    length: usize,
+    exact: bool,
+}
+
+impl Test {
+    fn new(path: &str, kind: PathType, is_expression: bool) -> Self {
+        let trimmed = path.trim_end_matches('/');
+        let plain = |matching, length, exact| Self { matching, expression: None, length, exact };
+        if is_expression {
+            // nginx matches its expressions at the start of the path, without regard to case, whatever the type.
+            let expression = if path.is_empty() { "/" } else { path };
+            let all = expression == "/";
+            return Self {
+                matching: (!all).then(|| PathMatch::Regex(format!("(?i)(?:{expression}).*"))),
+                expression: Some(expression.to_owned()),
+                length: expression.len(),
+                exact: false,
+            };
+        }
+        match kind {
+            PathType::Exact => plain(Some(PathMatch::Exact(path.to_owned())), path.len(), true),
+            _ if trimmed.is_empty() => plain(None, 1, false),
+            _ => plain(Some(PathMatch::SegmentPrefix(trimmed.to_owned())), trimmed.len(), false),
+        }
+    }
 }
 
 /// The port by number or name; the service's only one when none is written (D1).

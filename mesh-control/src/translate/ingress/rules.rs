@@ -10,31 +10,44 @@ use super::{annotations, authentication};
 use crate::translate::gateway::Hosts;
 use crate::translate::origin;
 
+/// Where the rules of a path are to stand.
+pub(super) struct Place<'a> {
+    pub(super) pattern: &'a HostPattern,
+    /// The hosts of Gateways on a port.
+    pub(super) behind: &'a dyn Fn(u16) -> Hosts,
+    pub(super) is_tls: bool,
+    /// Whether the host is served over HTTPS too.
+    pub(super) has_certificate: bool,
+}
+
 impl Path<'_> {
     /// The rules for the path at a host, in their order.
-    pub(super) fn rules(
-        &self,
-        pattern: &HostPattern,
-        behind: &dyn Fn(u16) -> Hosts,
-        is_tls: bool,
-    ) -> Vec<Rule> {
-        let forced = self.annotation("force-ssl-redirect") == Some("true")
-            || self.annotation("ssl-redirect") == Some("true") && !self.ingress.spec.tls.is_empty();
-        if forced && !is_tls {
+    pub(super) fn rules(&self, place: &Place<'_>) -> Vec<Rule> {
+        if !place.is_tls && self.wants_https(place.has_certificate) {
             return vec![self.rule(Action::Redirect(to_https()))];
         }
         if let Some((status, target)) = self.redirect() {
             return vec![self.rule(Action::Redirect(redirect(status, target)))];
         }
+        let root = self.app_root();
+        root.into_iter().chain(self.served(place)).collect()
+    }
+
+    /// As ingress-nginx: where there is a certificate, unless told otherwise; without one only by force.
+    fn wants_https(&self, has_certificate: bool) -> bool {
+        let is = |name: &str, word: &str| self.annotation(name) == Some(word);
+        is("force-ssl-redirect", "true") || has_certificate && !is("ssl-redirect", "false")
+    }
+
+    fn served(&self, place: &Place<'_>) -> Vec<Rule> {
         if let Some(port) = self.to_gateway {
-            let hosts = behind(port);
-            return match hosts.covering(pattern) {
-                Some(rules) => narrowed(rules, self.matching.as_ref())
-                    .into_iter()
-                    .map(|rule| authentication::guarded(&self.ingress, rule))
-                    .collect(),
-                None => vec![self.rule(Action::Respond(DirectResponse { status: 404, body: String::new() }))],
+            let hosts = (place.behind)(port);
+            let Some(rules) = hosts.covering(place.pattern) else {
+                return vec![self.rule(Action::Respond(DirectResponse { status: 404, body: String::new() }))];
             };
+            let mut rules = narrowed(rules, self.matching.as_ref());
+            rules.iter_mut().for_each(|rule| rule.admission = self.policy.admission.clone());
+            return rules.into_iter().map(|rule| authentication::guarded(&self.ingress, rule)).collect();
         }
         let main = backend(&self.cluster, 1);
         match &self.canary {
@@ -45,13 +58,9 @@ impl Path<'_> {
 
     fn rule(&self, action: Action) -> Rule {
         let path = self.matching.clone();
-        let full_path = self.annotation("rewrite-target").filter(|path| !path.contains('$'));
         let authority = self.annotation("upstream-vhost");
-        let rewrite = Rewrite {
-            full_path: full_path.map(str::to_owned),
-            authority: authority.map(str::to_owned),
-            ..Default::default()
-        };
+        let rewrite = Rewrite { authority: authority.map(str::to_owned), ..self.rewrite() };
+        let policy = &self.policy;
         let rule = Rule {
             name: format!("{}/{}", self.ingress.namespace(), self.ingress.name()),
             matches: path
@@ -59,28 +68,79 @@ impl Path<'_> {
                 .into_iter()
                 .collect(),
             action,
-            request_headers: HeaderEdits::default(),
-            response_headers: HeaderEdits::default(),
+            request_headers: policy.request_headers.clone(),
+            response_headers: policy.response_headers.clone(),
             rewrite: (rewrite != Default::default()).then_some(rewrite),
             timeout: None,
-            retry: self.retry.clone(),
+            retry: policy.retry.clone(),
             fault: None,
             mirrors: Vec::new(),
-            cors: None,
+            cors: policy.cors.clone(),
             authorizer: None,
+            admission: policy.admission.clone(),
             origin: origin(self.ingress.object, self.field.clone()),
         };
         authentication::guarded(&self.ingress, rule)
     }
 
     fn annotation(&self, name: &str) -> Option<&str> {
-        annotations::get(&self.ingress, name)
+        annotations::get(&self.ingress, name).filter(|value| !value.is_empty())
+    }
+
+    /// The target takes the place of the whole path; `$1` is the first group of the path's expression.
+    fn rewrite(&self) -> Rewrite {
+        match (self.annotation("rewrite-target"), &self.expression) {
+            (Some(target), Some(path)) if target.contains('$') => {
+                let pattern = format!("(?i)^(?:{path}).*$");
+                Rewrite { regex: Some((pattern, groups(target))), ..Rewrite::default() }
+            }
+            (target, _) => Rewrite { full_path: target.map(str::to_owned), ..Rewrite::default() },
+        }
     }
 
     fn redirect(&self) -> Option<(u16, &str)> {
-        let permanent = self.annotation("permanent-redirect").map(|target| (301, target));
-        permanent.or_else(|| self.annotation("temporal-redirect").map(|target| (302, target)))
+        let code = |name: &str, default: u16| {
+            let given = self.annotation(name).and_then(|code| code.trim().parse().ok());
+            given.filter(|code| matches!(code, 300..=308)).unwrap_or(default)
+        };
+        let permanent = self.annotation("permanent-redirect");
+        let permanent = permanent.map(|target| (code("permanent-redirect-code", 301), target));
+        permanent.or_else(|| {
+            self.annotation("temporal-redirect").map(|target| (code("temporal-redirect-code", 302), target))
+        })
     }
+
+    /// A redirect of the root alone.
+    fn app_root(&self) -> Option<Rule> {
+        let root = self.annotation("app-root").filter(|root| root.starts_with('/'))?;
+        let takes_root = self.matching.is_none();
+        let root_only = PathMatch::Exact("/".to_owned());
+        takes_root.then(|| Rule {
+            matches: vec![RouteMatch { path: Some(root_only), ..RouteMatch::default() }],
+            ..self.rule(Action::Redirect(redirect(302, root)))
+        })
+    }
+}
+
+/// `$1` as expressions of ours write it; what has a meaning there is escaped.
+fn groups(target: &str) -> String {
+    let mut text = String::new();
+    let mut chars = target.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => text.push_str("\\\\"),
+            '$' if chars.peek().is_some_and(char::is_ascii_digit) => text.push('\\'),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// A redirect of everything to another host, path and query kept.
+pub(super) fn to_host(host: &str, path: &Path<'_>) -> Rule {
+    let target = Redirect { scheme: None, authority: Some(host.to_owned()), ..to_https() };
+    let target = Redirect { status: 308, port: RedirectPort::Unchanged, ..target };
+    Rule { matches: Vec::new(), ..path.rule(Action::Redirect(target)) }
 }
 
 /// A backend with a weight.

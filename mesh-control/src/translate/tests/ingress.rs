@@ -1,6 +1,6 @@
 //! Ingresses beyond the twelve manifests.
 
-use mesh_core::model::{Action, Role, Root};
+use mesh_core::model::{Action, Amount, Own, Resource, Role, Root, Rule};
 
 use super::{closure, gateway_pod, proxy, service, short, tables, view};
 
@@ -99,7 +99,8 @@ fn a_gateway_beats_an_ingress_unless_the_ingress_leads_into_it() {
 
 #[test]
 fn what_protects_and_has_no_effect_is_an_error() {
-    let annotations = "nginx.ingress.kubernetes.io/whitelist-source-range: 10.0.0.0/8, nginx.ingress.kubernetes.io/proxy-buffering: 'on'";
+    let annotations =
+        "nginx.ingress.kubernetes.io/auth-tls-secret: s, nginx.ingress.kubernetes.io/proxy-buffering: 'on'";
     let yaml =
         ingress("i", annotations, &rule("x.com", &[("/", "Prefix", "a")])) + &service("a", 80, &["v1"]);
     let view = view(&(yaml + &gateway_pod("ingressgateway")));
@@ -126,4 +127,108 @@ fn redirects_to_https_are_for_cleartext_alone() {
     };
     assert!(matches!(action("http.80"), Action::Redirect(redirect) if redirect.status == 308));
     assert!(matches!(action("ingress.443"), Action::Forward(_)));
+}
+
+/// The rules of an Ingress of host `x.com` with a path, and the gateway's own configuration.
+fn annotated(annotations: &str, path: (&str, &str)) -> (Vec<Rule>, Own) {
+    let annotations: Vec<_> =
+        annotations.split(" ; ").map(|each| format!("nginx.ingress.kubernetes.io/{each}")).collect();
+    let yaml = ingress("i", &annotations.join(", "), &rule("x.com", &[(path.0, path.1, "a")]));
+    let view = view(&(yaml + &service("a", 80, &["v1"]) + &gateway_pod("ingressgateway")));
+    let resources = closure(&view, &proxy(Role::Ingress, "istio-system", "gw"), &Root::Own).unwrap();
+    let rules = tables(&resources)[0].virtual_hosts[0].rules.clone();
+    let own = resources.iter().find_map(|resource| match resource {
+        Resource::Own(own) => Some((**own).clone()),
+        _ => None,
+    });
+    (rules, own.unwrap())
+}
+
+#[test]
+fn limits_are_one_number_for_all_paths_of_an_ingress() {
+    let text = "limit-rps: '10' ; limit-rpm: '60' ; limit-connections: '3' ; limit-burst-multiplier: '2' ; \
+                limit-whitelist: '10.0.0.0/8, 192.168.0.1'";
+    let (rules, own) = annotated(text, ("/", "Prefix"));
+    let bursts: Vec<_> = own
+        .limits
+        .iter()
+        .map(|limit| match limit.amount {
+            Amount::Rate { burst, .. } => burst,
+            Amount::Concurrent(most) => most,
+        })
+        .collect();
+    assert_eq!(bursts, [21, 121, 3]);
+    assert!(own.limits.iter().all(|limit| limit.status == 503 && limit.exempt.len() == 2));
+    let names: Vec<_> = own.limits.iter().map(|limit| limit.name.clone()).collect();
+    assert_eq!(rules[0].admission.limits, names);
+    assert_eq!(names[0], "Ingress/default/i/limit-rps");
+}
+
+#[test]
+fn addresses_and_sizes_are_asked_before_anything_is_done() {
+    let (rules, _) = annotated(
+        "whitelist-source-range: '10.0.0.0/8, x' ; denylist-source-range: 10.1.0.0/16 ; proxy-body-size: 8m",
+        ("/", "Prefix"),
+    );
+    let admission = &rules[0].admission;
+    assert_eq!(admission.allow.as_ref().unwrap().len(), 1);
+    assert_eq!((admission.deny.len(), admission.max_body), (1, Some(8 << 20)));
+}
+
+#[test]
+fn a_rewrite_makes_paths_expressions_and_takes_their_groups() {
+    let (rules, _) = annotated("rewrite-target: /$2", ("/api(/|$)(.*)", "ImplementationSpecific"));
+    let path = rules[0].matches[0].path.clone();
+    assert_eq!(format!("{path:?}"), "Some(Regex(\"(?i)(?:/api(/|$)(.*)).*\"))");
+    let rewrite = rules[0].rewrite.clone().unwrap().regex.unwrap();
+    assert_eq!(rewrite, ("(?i)^(?:/api(/|$)(.*)).*$".to_owned(), "/\\2".to_owned()));
+    let (rules, _) = annotated("use-regex: 'true'", ("/a.c", "Prefix"));
+    assert_eq!(format!("{:?}", rules[0].matches[0].path), "Some(Regex(\"(?i)(?:/a.c).*\"))");
+}
+
+#[test]
+fn redirects_have_the_codes_that_are_given() {
+    let status = |annotations: &str| match &annotated(annotations, ("/", "Prefix")).0[0].action {
+        Action::Redirect(redirect) => redirect.status,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(status("permanent-redirect: 'https://y.com'"), 301);
+    assert_eq!(status("permanent-redirect: 'https://y.com' ; permanent-redirect-code: '308'"), 308);
+    assert_eq!(status("temporal-redirect: 'https://y.com' ; temporal-redirect-code: '307'"), 307);
+    assert_eq!(status("app-root: /start"), 302);
+}
+
+#[test]
+fn cross_origin_rules_have_the_defaults_of_nginx() {
+    let (rules, _) = annotated(
+        "enable-cors: 'true' ; cors-allow-origin: 'https://*.y.com, https://z.com'",
+        ("/", "Prefix"),
+    );
+    let cors = rules[0].cors.clone().unwrap();
+    assert_eq!(cors.allow_origins.len(), 2);
+    assert_eq!(cors.allow_methods.len(), 6);
+    assert!(cors.allow_credentials && cors.max_age.unwrap().milliseconds() == 1_728_000_000);
+}
+
+#[test]
+fn what_a_missing_path_type_means_is_told_once() {
+    let view = view(
+        &("apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: i}\nspec: {rules: [{host: x.com, http: \
+           {paths: [{path: /, backend: {service: {name: a, port: {number: 80}}}}]}}]}\n---\n"
+            .to_owned()
+            + &service("a", 80, &["v1"])
+            + &gateway_pod("ingressgateway")),
+    );
+    assert_eq!(view.problems().iter().filter(|problem| problem.message.contains("Prefix")).count(), 1);
+}
+
+#[test]
+fn other_hosts_of_an_ingress_are_served_or_sent_on() {
+    let annotations = "nginx.ingress.kubernetes.io/server-alias: 'y.com, z.com', \
+                       nginx.ingress.kubernetes.io/from-to-www-redirect: 'true'";
+    let found = lines(&ingress("i", annotations, &rule("x.com", &[("/", "Prefix", "a")])));
+    let plain: Vec<_> = found.iter().filter(|line| line.ends_with("a*1")).map(|line| &line[..5]).collect();
+    assert_eq!(plain, ["x.com", "y.com", "z.com"]);
+    let sent = found.iter().find(|line| line.starts_with("www.x.com")).unwrap();
+    assert!(sent.contains("status: 308") && sent.contains("Some(\"x.com\")"), "{sent}");
 }

@@ -1,6 +1,8 @@
 //! The twelve manifests of the requirements, as a gateway or a sidecar sees them.
 
-use mesh_core::model::{ClusterTls, ListenerProtocol, MtlsMode, Resource, Role, Root, TlsMode};
+use mesh_core::model::{
+    Amount, ClusterTls, ListenerProtocol, Millis, MtlsMode, Resource, Role, Root, TlsMode,
+};
 
 use super::{closure, gateway_pod, host_root, pod, proxy, service, short, sidecar, tables, view};
 
@@ -85,9 +87,9 @@ fn ingress_without_path_types_and_ports() {
 fn ingress_with_a_certificate_is_served_on_both_ports() {
     let yaml = document!("04-ingress-tls").to_owned() + &services(&[("web-service", 80)]);
     let resources = ingress(&(yaml.clone() + &secret("tls-secret")));
-    let rules = ["example.com [] -> outbound|80||web-service*1"];
-    assert_eq!(table(&resources, "http.80"), rules);
-    assert_eq!(table(&resources, "ingress.443"), rules);
+    // As ingress-nginx: where there is a certificate, cleartext is sent to HTTPS.
+    assert!(table(&resources, "http.80")[0].contains("status: 308, scheme: Some(\"https\")"));
+    assert_eq!(table(&resources, "ingress.443"), ["example.com [] -> outbound|80||web-service*1"]);
     let listener = &own(&resources).listeners[1];
     assert_eq!((listener.port, listener.protocol), (443, ListenerProtocol::Tls));
     assert_eq!(listener.servers[0].tls.mode, TlsMode::Simple);
@@ -270,22 +272,31 @@ fn weights_between_subsets() {
 #[test]
 fn an_ingress_leads_into_the_gateway() {
     let yaml = document!("11-ingress-into-gateway").to_owned()
-        + &services(&[("user-service", 80), ("order-service", 80)])
-        + &secret("tls-cert");
-    let resources = ingress(&yaml);
+        + &services(&[("user-service", 80), ("order-service", 80)]);
+    let resources = ingress(&(yaml.clone() + &secret("tls-cert")));
     let rules = [
         "api.example.com [Some(Prefix(\"/users\"))] -> outbound|80||user-service*1",
         "api.example.com [Some(Prefix(\"/orders\"))] -> outbound|80|v1|order-service*90 outbound|80|v2|order-service*10",
     ];
-    assert_eq!(table(&resources, "http.80"), rules);
+    assert!(table(&resources, "http.80")[0].contains("status: 308"));
     assert_eq!(table(&resources, "ingress.443"), rules);
+    // D2: 100 a second and five times as many at once, for each rule of the Gateway too.
+    let limit = &own(&resources).limits[0];
+    let amount = Amount::Rate { requests: 100, per: Millis::seconds(1), burst: 501 };
+    assert_eq!((limit.amount, limit.status), (amount, 503));
+    let tables = tables(&resources);
+    let limited = tables.iter().filter(|table| table.name == "ingress.443");
+    let rules_of = |table: &mesh_core::model::Routes| table.virtual_hosts[0].rules.clone();
+    let name = [limit.name.clone()];
+    assert!(limited.copied().flat_map(rules_of).all(|rule| rule.admission.limits == name));
+    // Without the certificate nothing is redirected.
+    assert_eq!(table(&ingress(&yaml), "http.80"), rules);
     let view = view(&(yaml + &gateway_pod("ingressgateway")));
     assert_eq!(closure(&view, &sidecar("user-service-v1"), &host_root("api.example.com", 80)), None);
-    let told: Vec<_> = view.problems().iter().map(ToString::to_string).collect();
-    assert!(
-        told.iter().any(|text| text.contains("rate-limit") && text.contains("nothing is limited")),
-        "{told:?}"
-    );
+    let told: Vec<_> =
+        view.problems().iter().filter(|problem| problem.field.contains("rate-limit")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].line, Some(6));
 }
 
 /// Y14 to Y17: a sidecar goes to the egress gateway, the gateway out over TLS.

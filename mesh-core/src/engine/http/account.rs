@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
+use crate::decide::Permits;
 use crate::decide::answer::{Reason, is_grpc};
 use crate::engine::connection::Downstream;
 use crate::engine::pool::Facts;
@@ -13,7 +14,7 @@ use crate::engine::worker::Worker;
 use crate::failure::Failure;
 use crate::message::{Headers, RequestHead};
 use crate::telemetry::record::LoggedRequest;
-use crate::telemetry::{Record, RequestProtocol};
+use crate::telemetry::{Counter, Record, RequestProtocol};
 
 /// A request's record. When it is dropped without an end, the client has gone.
 pub(super) struct Account {
@@ -22,6 +23,7 @@ pub(super) struct Account {
     started: Instant,
     received: Rc<Cell<u64>>,
     ended: bool,
+    permits: Permits,
 }
 
 impl Account {
@@ -34,6 +36,7 @@ impl Account {
             started: Instant::now(),
             received: Rc::default(),
             ended: false,
+            permits: Permits::new(),
         }
     }
 
@@ -79,6 +82,16 @@ impl Account {
         if let Some(request) = &self.record.request {
             self.worker.count_blocked(&String::from_utf8_lossy(&request.authority));
         }
+    }
+
+    /// A rate limit has refused the request.
+    pub(super) fn count_limited(&self) {
+        self.worker.count(Counter::RateLimited);
+    }
+
+    /// Keeps what a request holds until it has ended.
+    pub(super) fn hold(&mut self, permits: Permits) {
+        self.permits = permits;
     }
 
     /// gRPC tells how it went in headers or trailers.

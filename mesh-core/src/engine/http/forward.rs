@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::account::Account;
+use super::bounded::bounded;
 use super::meter::metered;
 use super::replay::Replay;
 use super::{Reply, Switched, headers, serve};
@@ -32,11 +33,12 @@ use attempt::{Answered, Attempt, Failed};
 pub(super) async fn forward(
     worker: &Rc<Worker>,
     downstream: &Downstream,
-    plan: Plan,
+    mut plan: Plan,
     mut head: RequestHead,
     body: Body,
     mut account: Account,
 ) -> Reply {
+    account.hold(std::mem::take(&mut plan.permits));
     let record = account.record();
     record.route = Some(plan.route_name.clone());
     plan.edit_request(&mut head);
@@ -47,6 +49,8 @@ pub(super) async fn forward(
         Err(failure) => return serve::respond(downstream, Answer::failure(failure, &head), account),
     };
     mirror::send(worker, &plan, &head, &body);
+    let most = plan.rule.as_ref().and_then(|rule| rule.admission.as_ref()?.max_body);
+    let body = bounded(body, most);
     let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
     let mut tries = Tries::new(worker, downstream, &plan, head, body, &account);
     let outcome = tokio::select! {

@@ -148,6 +148,9 @@ pub(super) fn respond(downstream: &Downstream, answer: Answer, mut account: Acco
     if answer.reason == decide::Reason::Failure(Failure::Blocked) {
         account.count_blocked();
     }
+    if answer.reason == decide::Reason::Failure(Failure::RateLimited) {
+        account.count_limited();
+    }
     if answer.route_name.is_some() {
         account.record().route = answer.route_name;
     }

@@ -233,6 +233,7 @@ pub(super) fn own(role: Role) -> Own {
         default_mtls: MtlsMode::Permissive,
         tokens: Vec::new(),
         authorization: Vec::new(),
+        limits: Vec::new(),
         listeners: Vec::new(),
         outbound_policy: OutboundPolicy::AllowAny,
     }
@@ -326,6 +327,7 @@ pub(super) fn rule(backends: Vec<Backend>) -> Rule {
         mirrors: Vec::new(),
         cors: None,
         authorizer: None,
+        admission: Default::default(),
         origin: Origin::default(),
     }
 }
