@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Lint(Lint),
     /// Show which listener, route, policy and endpoint would take a request, and why.
     Explain(Explain),
+    /// Check what becomes of requests, by files of tests; needs no mesh.
+    Test(Test),
     /// Print a completion script for a shell.
     Completions(Completions),
     /// Enters the namespaces of a mesh.
@@ -240,6 +242,23 @@ pub(crate) struct Explain {
     /// More manifests, so that `METHOD URL -f A B` means what it does for other commands.
     #[arg(hide = true, requires = "files")]
     pub(crate) more: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "The format of test files is in docs/mesh-test.md.")]
+pub(crate) struct Test {
+    /// Files of tests; each may name its manifests itself.
+    #[arg(required = true, value_name = "TESTS")]
+    pub(crate) tests: Vec<PathBuf>,
+    /// Manifest, or folder of manifests, for all of them. May be repeated.
+    #[arg(long = "file", short, value_name = "FILE_OR_DIR")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Write the results as JUnit XML too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Name the routes and policies that no test reaches.
+    #[arg(long)]
+    pub(crate) coverage: bool,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ pub(crate) mod lint;
 pub(crate) mod logs;
 mod offline;
 pub(crate) mod status;
+pub(crate) mod test;
 pub(crate) mod up;
 
 use std::os::fd::BorrowedFd;

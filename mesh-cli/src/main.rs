@@ -24,6 +24,7 @@ fn main() -> ExitCode {
             | Command::Config(_)
             | Command::Lint(_)
             | Command::Explain(_)
+            | Command::Test(_)
             | Command::Completions(_)
     ) {
         sys::end_quietly_on_broken_pipe();
@@ -49,6 +50,7 @@ fn run(command: Command, output: &output::Output) -> anyhow::Result<ExitCode> {
         Command::Config(flags) => cmd::config::run(flags, output),
         Command::Lint(flags) => cmd::lint::run(&flags, output),
         Command::Explain(flags) => cmd::explain::run(&flags, output),
+        Command::Test(flags) => cmd::test::run(&flags, output),
         Command::Completions(flags) => cmd::completions::run(&flags),
         Command::Supervise => local::enter::run().map(exit_with),
         Command::Supervisor => local::supervisor::run().map(|()| ExitCode::SUCCESS),

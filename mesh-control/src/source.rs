@@ -5,10 +5,12 @@ mod change;
 mod document;
 pub mod files;
 pub mod locate;
+mod strict;
 mod watch;
 
 pub use change::{Change, Loaded, Refusal};
 pub use files::REVISION_FILE;
+pub use strict::{Strict, read_strictly};
 pub use watch::{WatchError, watch};
 
 #[cfg(test)]

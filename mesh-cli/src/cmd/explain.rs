@@ -3,11 +3,13 @@
 //! The same code decides here as in the proxies: the control plane's view of the objects, compiled, and `decide` with its
 //! trail of reasons. The objects are those of files, or of the running mesh; no request is sent.
 
-mod call;
+pub(super) mod call;
 mod caller;
+pub(super) mod chance;
+pub(super) mod facts;
 mod hop;
-mod journey;
-mod report;
+pub(super) mod journey;
+pub(super) mod report;
 mod upstream;
 
 use std::path::{Path, PathBuf};
@@ -60,7 +62,8 @@ fn of_mesh(manifest: &str) -> Change {
     change
 }
 
-fn view(change: Change) -> View {
+/// What proxies of these objects are told.
+pub(super) fn view(change: Change) -> View {
     let mut world = World::default();
     world.apply(change);
     View::new(world, 1)

@@ -1,5 +1,7 @@
 //! The request that is asked about, from the command line.
 
+use std::net::IpAddr;
+
 use http::Uri;
 use mesh_core::canonical;
 use mesh_core::message::{Headers, Method, RequestHead, Scheme, Version};
@@ -9,18 +11,20 @@ use crate::cmd::Failure;
 
 /// A request as its sender makes it.
 #[derive(Debug, Clone)]
-pub(super) struct Call {
+pub(in crate::cmd) struct Call {
     pub(super) head: RequestHead,
     /// The name that the sender resolves and dials; the request's host may be another.
     pub(super) dialled: Host,
     pub(super) port: u16,
     /// Whether the sender speaks TLS of its own.
     pub(super) tls: bool,
+    /// The address of a sender outside the mesh.
+    pub(in crate::cmd) client: Option<IpAddr>,
 }
 
 impl Call {
     /// Reads method, URL and `name: value` headers.
-    pub(super) fn parse(method: &str, url: &str, headers: &[String]) -> Result<Self, Failure> {
+    pub(in crate::cmd) fn parse(method: &str, url: &str, headers: &[String]) -> Result<Self, Failure> {
         let method = Method::parse(method.as_bytes().to_vec().into()).ok_or_else(|| {
             Failure::Usage(format!("{method:?} is not a method; methods are upper case, as GET"))
         })?;
@@ -47,7 +51,7 @@ impl Call {
             upgrade: None,
         };
         headers.iter().try_for_each(|header| add(&mut head, header))?;
-        Ok(Self { head, dialled, port: port.unwrap_or(if tls { 443 } else { 80 }), tls })
+        Ok(Self { head, dialled, port: port.unwrap_or(if tls { 443 } else { 80 }), tls, client: None })
     }
 }
 

@@ -17,6 +17,8 @@ use mesh_core::snapshot::{Config, Snapshot, compile};
 use mesh_core::tls::Signatures;
 use mesh_core::wire;
 
+use super::chance::Chance;
+
 /// A request needs an address, a host and its own; more questions than these would not end.
 const MAX_QUESTIONS: usize = 24;
 /// One draw stands for all: the report has the weights.
@@ -29,6 +31,7 @@ pub(super) struct Hop<'v> {
     pub(super) pod: String,
     pub(super) own: Own,
     proxy: Proxy,
+    chance: Chance,
     config: Config,
     pub(super) snapshot: Snapshot,
     pub(super) dice: Dice,
@@ -36,7 +39,7 @@ pub(super) struct Hop<'v> {
 
 impl<'v> Hop<'v> {
     /// The proxy of a pod; `None` when the control plane would have nothing for it.
-    pub(super) fn new(view: &'v View, pod: Item<'v, Pod>, role: Role) -> Option<Self> {
+    pub(super) fn new(view: &'v View, pod: Item<'v, Pod>, role: Role, chance: Chance) -> Option<Self> {
         let account = pod.spec.spec.service_account_name.as_deref().unwrap_or("default");
         let proxy = Proxy {
             role,
@@ -44,19 +47,20 @@ impl<'v> Hop<'v> {
             pod: pod.name().to_owned(),
             service_account: account.to_owned(),
         };
-        let resources = closure(view, &proxy, &Root::Own)?;
+        let resources = closure(view, &proxy, &Root::Own, chance)?;
         let own = resources.iter().find_map(|resource| match resource {
             Resource::Own(own) => Some(Own::clone(own)),
             _ => None,
         })?;
         let config: Config = resources.into_iter().collect();
         let snapshot = compile(None, &config).0;
-        Some(Self { view, pod: name(&pod), own, proxy, config, snapshot, dice: Dice::seeded(SEED) })
+        let dice = Dice::seeded(SEED);
+        Some(Self { view, pod: name(&pod), own, proxy, chance, config, snapshot, dice })
     }
 
     /// What the control plane answers to a root.
     pub(super) fn ask(&self, root: &Root) -> Option<Vec<Resource>> {
-        closure(self.view, &self.proxy, root)
+        closure(self.view, &self.proxy, root, self.chance)
     }
 
     /// Takes in a root, or that there is nothing.
@@ -138,9 +142,12 @@ impl<'v> Hop<'v> {
 }
 
 /// What travels to the proxy, as it reads it.
-fn closure(view: &View, proxy: &Proxy, root: &Root) -> Option<Vec<Resource>> {
+fn closure(view: &View, proxy: &Proxy, root: &Root, chance: Chance) -> Option<Vec<Resource>> {
     let encoded = view.closure(proxy, root)?;
-    Some(encoded.iter().filter_map(|encoded| wire::decode(&encoded.body).ok()).collect())
+    let mut resources: Vec<_> =
+        encoded.iter().filter_map(|encoded| wire::decode(&encoded.body).ok()).collect();
+    resources.iter_mut().for_each(|resource| chance.settle(resource));
+    Some(resources)
 }
 
 /// `namespace/pod`.

@@ -15,6 +15,8 @@ use mesh_core::model::{Host, Listener, ListenerProtocol, Protocol, Resource, Rol
 
 use super::call::Call;
 use super::caller::{find, gateway_role, ingress};
+use super::chance::Chance;
+use super::facts::Facts;
 use super::hop::{Hop, name};
 use super::report::{Fate, Outcome, Report, Step, Topic};
 use super::upstream::Towards;
@@ -29,13 +31,23 @@ const CLIENT_PORT: u16 = 40_000;
 
 /// Explains a call from a pod, or from outside the mesh.
 pub(super) fn explain(view: &View, from: Option<&str>, call: Call) -> anyhow::Result<Report> {
+    examine(view, from, call, Chance::default()).map(|(report, _)| report)
+}
+
+/// As [`explain`], with what was decided as values.
+pub(in crate::cmd) fn examine(
+    view: &View,
+    from: Option<&str>,
+    call: Call,
+    chance: Chance,
+) -> anyhow::Result<(Report, Facts)> {
     let caller = match from {
         Some(workload) => find(view.world(), workload)?,
         None => ingress(view.world())?,
     };
     let path = String::from_utf8_lossy(&call.head.path).into_owned();
     let request = format!("{} {}{path}", call.head.method.as_str(), call.head.host);
-    let mut journey = Journey { view, call, steps: Vec::new() };
+    let mut journey = Journey { view, call, chance, steps: Vec::new(), facts: Facts::default() };
     let outcome = match gateway_role(&caller) {
         Some(role) => journey.through_gateway(caller, role),
         None if workload::is_meshed(&caller) => journey.through_sidecar(caller),
@@ -44,14 +56,17 @@ pub(super) fn explain(view: &View, from: Option<&str>, call: Call) -> anyhow::Re
     let from = from.map_or_else(|| "outside the mesh".to_owned(), |_| name(&caller));
     let outcome = outcome
         .ok_or_else(|| Failure::Finding(format!("the control plane has nothing for {}", name(&caller))))?;
-    Ok(Report { version: 1, request: format!("{request} from {from}"), steps: journey.steps, outcome })
+    let Journey { steps, facts, .. } = journey;
+    Ok((Report { version: 1, request: format!("{request} from {from}"), steps, outcome }, facts))
 }
 
 /// A request under way, with the steps so far.
 pub(super) struct Journey<'v> {
     pub(super) view: &'v View,
     call: Call,
+    pub(super) chance: Chance,
     pub(super) steps: Vec<Step>,
+    pub(super) facts: Facts,
 }
 
 /// Who sends on the last leg.
@@ -75,7 +90,7 @@ impl Sender {
 
 impl<'v> Journey<'v> {
     fn through_sidecar(&mut self, caller: Item<'v, Pod>) -> Option<Outcome> {
-        let mut hop = Hop::new(self.view, caller, Role::Sidecar)?;
+        let mut hop = Hop::new(self.view, caller, Role::Sidecar, self.chance)?;
         let destination = self.dial(&hop);
         hop.learn(Root::Address(destination));
         let found = hop.snapshot.address(destination).found();
@@ -103,7 +118,7 @@ impl<'v> Journey<'v> {
 
     /// A pod without a proxy: no route applies, only the destination's inbound side.
     fn directly(&mut self, caller: Item<'v, Pod>) -> Option<Outcome> {
-        let hop = Hop::new(self.view, caller, Role::Sidecar)?;
+        let hop = Hop::new(self.view, caller, Role::Sidecar, self.chance)?;
         let text = "the caller has no sidecar: no route applies, and the call has no identity";
         self.steps.push(Step::new(&hop.pod, Topic::Listener, text));
         let destination = self.dial(&hop);
@@ -123,7 +138,7 @@ impl<'v> Journey<'v> {
     }
 
     fn through_gateway(&mut self, pod: Item<'v, Pod>, role: Role) -> Option<Outcome> {
-        let hop = Hop::new(self.view, pod, role)?;
+        let hop = Hop::new(self.view, pod, role, self.chance)?;
         let port = self.listener_port(&hop, &pod);
         let Some(listener) = hop.own.listeners.iter().find(|listener| listener.port == port) else {
             let open: Vec<_> = hop.own.listeners.iter().map(|listener| listener.port.to_string()).collect();
@@ -134,7 +149,7 @@ impl<'v> Journey<'v> {
         };
         let listener = listener.clone();
         let local = SocketAddr::new(pod.status.pod_ip.unwrap_or(OUTSIDE_SERVER), port);
-        let address = SocketAddr::new(OUTSIDE_CLIENT, CLIENT_PORT);
+        let address = SocketAddr::new(self.call.client.unwrap_or(OUTSIDE_CLIENT), CLIENT_PORT);
         let peer = Peer { address, local, identity: None, workload: None, tls: None };
         let sender = Sender::proxy(&hop, &pod);
         Some(self.at_listener(hop, &listener, &peer, sender))
@@ -238,10 +253,14 @@ impl<'v> Journey<'v> {
                     head.headers.append("x-forwarded-for", peer.address.ip().to_string());
                 }
                 self.action(&hop.pod, &plan, &before, &mut head);
+                self.facts.planned(&plan, &head);
                 let towards = Towards { target: plan.target, cluster: plan.cluster, hash: plan.hash };
                 self.forward(hop, towards, &sender, Some(head))
             }
-            Decision::Answer(answer) => Outcome::answered(&hop.pod, &answer),
+            Decision::Answer(answer) => {
+                self.facts.answered(&answer);
+                Outcome::answered(&hop.pod, &answer)
+            }
             Decision::Need(root) => unknown(&root),
             Decision::Ask(_) => unknown(&Root::Own),
         }
@@ -260,6 +279,7 @@ impl<'v> Journey<'v> {
         self.note(&hop.pod, &notes);
         match decision {
             ConnectionDecision::Forward(plan) => {
+                self.facts.reached(plan.cluster.as_deref());
                 let towards = Towards { target: plan.target, cluster: plan.cluster, hash: None };
                 self.forward(hop, towards, &sender, None)
             }

@@ -10,34 +10,34 @@ use crate::output::Output;
 
 /// Its JSON is the output of `mesh explain --output json`.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(in crate::cmd) struct Report {
     /// Of this JSON.
-    pub(super) version: u8,
-    pub(super) request: String,
-    pub(super) steps: Vec<Step>,
-    pub(super) outcome: Outcome,
+    pub(in crate::cmd) version: u8,
+    pub(in crate::cmd) request: String,
+    pub(in crate::cmd) steps: Vec<Step>,
+    pub(in crate::cmd) outcome: Outcome,
 }
 
 /// One thing that a proxy does, and why.
 #[derive(Debug, Serialize)]
-pub(super) struct Step {
+pub(in crate::cmd) struct Step {
     /// Whose step it is, `namespace/pod`.
-    pub(super) pod: String,
-    pub(super) topic: Topic,
-    pub(super) text: String,
+    pub(in crate::cmd) pod: String,
+    pub(in crate::cmd) topic: Topic,
+    pub(in crate::cmd) text: String,
     /// The user's object that made it so.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) origin: Option<Origin>,
+    pub(in crate::cmd) origin: Option<Origin>,
     /// Where that was written, `file:line`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) place: Option<String>,
+    pub(in crate::cmd) place: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) details: Vec<String>,
+    pub(in crate::cmd) details: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Topic {
+pub(in crate::cmd) enum Topic {
     Listener,
     Host,
     Skipped,
@@ -54,20 +54,20 @@ pub(super) enum Topic {
 
 /// What becomes of the request.
 #[derive(Debug, Serialize)]
-pub(super) struct Outcome {
-    pub(super) result: Fate,
-    pub(super) text: String,
+pub(in crate::cmd) struct Outcome {
+    pub(in crate::cmd) result: Fate,
+    pub(in crate::cmd) text: String,
     /// The status that a proxy answers with.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) status: Option<u16>,
+    pub(in crate::cmd) status: Option<u16>,
     /// Its response flag, as access logs show it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) flag: Option<&'static str>,
+    pub(in crate::cmd) flag: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Fate {
+pub(in crate::cmd) enum Fate {
     /// An application gets it.
     Served,
     /// A proxy answers by itself.
@@ -79,12 +79,12 @@ pub(super) enum Fate {
 }
 
 impl Outcome {
-    pub(super) fn new(result: Fate, text: impl Into<String>) -> Self {
+    pub(in crate::cmd) fn new(result: Fate, text: impl Into<String>) -> Self {
         Self { result, text: text.into(), status: None, flag: None }
     }
 
     /// What the proxy of `pod` answers, with the policy that denies where one does.
-    pub(super) fn answered(pod: &str, answer: &Answer) -> Self {
+    pub(in crate::cmd) fn answered(pod: &str, answer: &Answer) -> Self {
         let (flag, details) = (answer.reason.flag(), answer.reason.details());
         let why = answer.denial.as_ref().map_or_else(|| details.to_owned(), ToString::to_string);
         let text = format!("the proxy of {pod} answers {} ({flag}, {why})", answer.status);
@@ -93,12 +93,12 @@ impl Outcome {
 }
 
 impl Step {
-    pub(super) fn new(pod: &str, topic: Topic, text: impl Into<String>) -> Self {
+    pub(in crate::cmd) fn new(pod: &str, topic: Topic, text: impl Into<String>) -> Self {
         Self { pod: pod.to_owned(), topic, text: text.into(), origin: None, place: None, details: Vec::new() }
     }
 
     /// A reason that `decide` gave.
-    pub(super) fn from_note(pod: &str, note: &Note, world: &World) -> Self {
+    pub(in crate::cmd) fn from_note(pod: &str, note: &Note, world: &World) -> Self {
         let topic = match note.kind {
             NoteKind::Lookup => Topic::Host,
             NoteKind::Skipped => Topic::Skipped,
@@ -115,13 +115,13 @@ impl Step {
     }
 
     /// Names the object that made it so, and where it was written.
-    pub(super) fn by(mut self, origin: Option<&Origin>, world: &World) -> Self {
+    pub(in crate::cmd) fn by(mut self, origin: Option<&Origin>, world: &World) -> Self {
         self.place = origin.and_then(|origin| place(world, origin));
         self.origin = origin.cloned();
         self
     }
 
-    pub(super) fn with(mut self, details: Vec<String>) -> Self {
+    pub(in crate::cmd) fn with(mut self, details: Vec<String>) -> Self {
         self.details = details;
         self
     }
@@ -138,8 +138,23 @@ fn place(world: &World, origin: &Origin) -> Option<String> {
 }
 
 impl Report {
+    /// The steps in words, without colours.
+    pub(in crate::cmd) fn trail(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for Step { pod, topic, text, origin, place, details } in &self.steps {
+            let by = origin.as_ref().map_or_else(String::new, |origin| {
+                let place = place.as_ref().map_or_else(String::new, |place| format!(" at {place}"));
+                format!(", by {origin}{place}")
+            });
+            lines.push(format!("{pod}: {}: {text}{by}", topic.word()));
+            lines.extend(details.iter().map(|detail| format!("  {detail}")));
+        }
+        lines.push(self.outcome.text.clone());
+        lines
+    }
+
     /// Prints the steps for people.
-    pub(super) fn show(&self, output: &Output) {
+    pub(in crate::cmd) fn show(&self, output: &Output) {
         output.heading(&self.request);
         let mut pod = "";
         for (number, step) in (1..).zip(&self.steps) {

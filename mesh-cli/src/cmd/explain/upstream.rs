@@ -141,6 +141,8 @@ impl Journey<'_> {
         let served =
             Outcome::new(Fate::Served, format!("{}/{} gets it at {address}", facts.namespace, facts.pod));
         let name = format!("{}/{}", facts.namespace, facts.pod);
+        self.facts.pod = Some(name.clone());
+        self.facts.mutual_tls = Some(wire == Wire::MeshTls);
         if gateway_role(&pod).is_some() {
             let text = "is a gateway; `--from` it explains what comes next";
             self.steps.push(Step::new(&name, Topic::Inbound, text));
@@ -151,7 +153,7 @@ impl Journey<'_> {
             self.steps.push(Step::new(&name, Topic::Inbound, text));
             return served;
         }
-        match Hop::new(view, pod, Role::Sidecar) {
+        match Hop::new(view, pod, Role::Sidecar, self.chance) {
             Some(hop) => self.inbound(hop, *address, wire, sender, head).unwrap_or(served),
             None => served,
         }
@@ -187,7 +189,10 @@ impl Journey<'_> {
                 let (notes, decision) = hop.request(entry, &peer, &head);
                 self.note(&pod, &notes);
                 match decision {
-                    Decision::Answer(answer) => Some(Outcome::answered(&pod, &answer)),
+                    Decision::Answer(answer) => {
+                        self.facts.answered(&answer);
+                        Some(Outcome::answered(&pod, &answer))
+                    }
                     Decision::Need(root) => Some(unknown(&root)),
                     Decision::Forward(_) | Decision::Ask(_) => None,
                 }
@@ -198,6 +203,7 @@ impl Journey<'_> {
                 self.note(&pod, if hop.own.authorization.is_empty() { &[] } else { &notes });
                 match decision {
                     ConnectionDecision::Deny(denial) => {
+                        self.facts.denial = Some(denial.clone());
                         Some(Outcome::new(Fate::Refused, format!("the proxy of {pod} closes it: {denial}")))
                     }
                     _ => None,
