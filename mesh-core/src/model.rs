@@ -10,9 +10,11 @@ pub mod address;
 pub mod authz;
 pub mod cluster;
 pub mod listener;
+pub mod locality;
 pub mod matcher;
 pub mod own;
 pub mod resource;
+pub mod retry;
 pub mod route;
 pub mod units;
 
@@ -20,18 +22,20 @@ pub use address::{Address, Destination, DnsName, TcpRoute, Workload};
 pub use authz::{AuthzAction, AuthzPolicy, AuthzRule, Condition, MtlsMode, OperationMatch, SourceMatch};
 pub use cluster::{
     Cluster, ClusterTls, ConnectionPool, ConsistentHash, Endpoint, EndpointAddress, Endpoints, HashKey,
-    LoadBalancer, Locality, OutlierDetection, Transport,
+    HashTable, Keepalive, LoadBalancer, OutlierDetection, Transport,
 };
 pub use listener::{Listener, ListenerProtocol, Server, ServerTls, TlsMode};
+pub use locality::{Distribute, Locality, LocalityPolicy, PriorityLabel, RegionFailover, WarmUp};
 pub use matcher::{HeaderMatch, PathMatch, RouteMatch, StringMatch};
 pub use own::{
     AccessLog, AccessLogFormat, InboundPort, MeshSettings, OutboundPolicy, Own, PathNormalization, Role,
     Tracing,
 };
 pub use resource::{Key, Kind, Origin, Resource, Root, Secret};
+pub use retry::{RetryOn, RetryPolicy};
 pub use route::{
     AbortStatus, Action, Backend, CorsPolicy, DirectResponse, Fault, HeaderEdits, Mirror, Redirect,
-    RedirectPort, RetryOn, RetryPolicy, Rewrite, Routes, Rule, VirtualHost,
+    RedirectPort, Rewrite, Routes, Rule, VirtualHost,
 };
 pub use units::{Millis, PerMillion, Weight};
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AuthzPolicy, Host, Listener, Millis, MtlsMode, PerMillion, Protocol, Workload};
+use super::{AuthzPolicy, Host, Listener, Locality, Millis, MtlsMode, PerMillion, Protocol, Workload};
 use crate::identity::SpiffeId;
 
 /// A proxy's own configuration.
@@ -15,6 +15,9 @@ pub struct Own {
     pub identity: SpiffeId,
     /// The workload beside it.
     pub workload: Workload,
+    /// Where it is.
+    #[serde(default)]
+    pub locality: Locality,
     /// Mesh-wide settings.
     pub mesh: MeshSettings,
     /// Declared ports of the workload (sidecars).

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::address::CompiledTcpRoute;
 use super::authz::Authorization;
 use super::hosts::HostIndex;
-use crate::model::{self, Host, InboundPort, Listener, MtlsMode, Resource};
+use crate::model::{self, Host, InboundPort, Listener, Locality, MtlsMode, Resource};
 
 /// A proxy's own configuration.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct Own {
     listeners: HashMap<u16, CompiledListener>,
     /// Policies that select the workload.
     pub authorization: Authorization,
+    /// Where the proxy is.
+    pub locality: Arc<Locality>,
     pub(super) source: Arc<Resource>,
 }
 
@@ -40,6 +42,7 @@ impl Own {
             inbound: model.inbound.iter().enumerate().map(|(at, port)| (port.port, at)).collect(),
             listeners: model.listeners.iter().enumerate().map(listener).collect(),
             authorization,
+            locality: Arc::new(model.locality.clone()),
             model: model.clone(),
             source: Arc::clone(source),
         };
