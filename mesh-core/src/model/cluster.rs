@@ -145,10 +145,7 @@ pub struct ConnectionPool {
     pub max_retries: Option<u32>,
     /// How long an idle connection is kept. Default 1 h.
     pub idle_timeout: Millis,
-    /// How long a connection that is not HTTP may be silent. Default 1 h.
-    #[serde(skip_serializing_if = "is_an_hour")]
-    pub tcp_idle_timeout: Millis,
-    /// No connection is used for longer than this; one that is not HTTP is closed then.
+    /// No connection takes another request after this time; for HTTP only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connection_duration: Option<Millis>,
     /// Requests at once on one HTTP/2 connection.
@@ -163,11 +160,6 @@ pub struct ConnectionPool {
     /// Whether requests travel as the client spoke them, whatever the port declares.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub use_client_protocol: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_an_hour(time: &Millis) -> bool {
-    *time == HOUR
 }
 
 const HOUR: Millis = Millis::seconds(3600);
@@ -194,7 +186,6 @@ impl Default for ConnectionPool {
             max_requests_per_connection: None,
             max_retries: None,
             idle_timeout: HOUR,
-            tcp_idle_timeout: HOUR,
             max_connection_duration: None,
             max_concurrent_streams: None,
             keepalive: None,

@@ -6,21 +6,6 @@ use std::time::Duration;
 use crate::message::Headers;
 use crate::model::{RetryOn, RetryPolicy};
 
-/// What a caller asks for in headers of its request.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Asked {
-    /// Tries after the first.
-    pub attempts: Option<u32>,
-    /// Time for one try.
-    pub per_try_timeout: Option<Duration>,
-    /// More conditions.
-    pub on: Vec<RetryOn>,
-    /// More statuses to try again on.
-    pub statuses: Vec<u16>,
-    /// More headers of responses to try again on, in lower case.
-    pub headers: Vec<String>,
-}
-
 /// A retry policy, compiled. The conditions are judged by `decide::retry`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
@@ -93,19 +78,6 @@ impl Retry {
     /// Whether a response has a header of the policy's list.
     pub fn lists_one_of(&self, headers: &Headers) -> bool {
         self.headers.iter().any(|name| headers.contains(name))
-    }
-
-    /// Adds what a trusted caller asks for itself: its conditions join the route's, its numbers replace them.
-    pub fn asked_for(&self, asked: &Asked, timeout: Option<Duration>) -> Self {
-        let per_try = asked.per_try_timeout.or(self.per_try_timeout);
-        Self {
-            attempts: asked.attempts.unwrap_or(self.attempts),
-            per_try_timeout: per_try.filter(|time| timeout.is_none_or(|whole| *time < whole)),
-            conditions: asked.on.iter().fold(self.conditions, |set, on| set | bit(*on)),
-            statuses: self.statuses.iter().chain(&asked.statuses).copied().collect(),
-            headers: self.headers.iter().chain(&asked.headers).cloned().collect(),
-            ..self.clone()
-        }
     }
 }
 

@@ -53,6 +53,10 @@ fn translate(retries: &HttpRetry, field: &str, report: &mut Vec<Problem>) -> Ret
         if word == "http3-post-connect-failure" {
             continue;
         }
+        if word == "retriable-headers" {
+            let field = format!("{field}.retryOn");
+            report.push(Problem::warning(field, "retriable-headers is not supported; has no effect"));
+        }
         match (RetryOn::named(word), word.parse()) {
             (Some(condition), _) => policy.on.push(condition),
             (None, Ok(status)) => policy.statuses.push(status),
