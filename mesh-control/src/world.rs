@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use addresses::Addresses;
 pub use addresses::ServiceAddress;
-pub use endpoints::{EntryEndpoint, PodEndpoint, target_port};
+pub use endpoints::{EntryEndpoint, PodEndpoint, locality, target_port};
 pub use keys::{KeySet, KeySource};
 pub use protocol::{entry_protocol, service_protocol};
 pub use secrets::{InvalidSecret, TlsSecret};

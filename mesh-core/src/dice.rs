@@ -22,6 +22,16 @@ impl Dice {
         if limit == 0 { 0 } else { self.0.u32(..limit) }
     }
 
+    /// A number, uniform over the whole of `u64`.
+    pub fn wide(&mut self) -> u64 {
+        self.0.u64(..)
+    }
+
+    /// A number uniform over the whole of `u64`, scaled to `0..limit`; zero when `limit` is zero.
+    pub const fn scale(number: u64, limit: u64) -> u64 {
+        ((number as u128 * limit as u128) >> 64) as u64
+    }
+
     /// As [`Dice::below`], for sums that may exceed `u32`.
     pub fn below_wide(&mut self, limit: u64) -> u64 {
         if limit == 0 { 0 } else { self.0.u64(..limit) }

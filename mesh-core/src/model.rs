@@ -12,9 +12,11 @@ mod authz;
 pub mod cluster;
 pub mod limit;
 pub mod listener;
+pub mod locality;
 pub mod matcher;
 pub mod own;
 pub mod resource;
+pub mod retry;
 pub mod route;
 pub mod token;
 pub mod units;
@@ -24,19 +26,21 @@ pub use authorizer::{Authorizer, CheckBody, CheckProtocol, HttpCheck, Subrequest
 pub use authz::{AuthzAction, AuthzPolicy, AuthzRule, Condition, MtlsMode, OperationMatch, SourceMatch};
 pub use cluster::{
     Cluster, ClusterTls, ConnectionPool, ConsistentHash, Endpoint, EndpointAddress, Endpoints, HashKey,
-    LoadBalancer, Locality, OutlierDetection, Transport,
+    HashTable, Keepalive, LoadBalancer, OutlierDetection, Transport,
 };
 pub use limit::{Admission, Amount, LimitKey, LimitScope, RateLimit};
 pub use listener::{CipherSuite, Listener, ListenerProtocol, Server, ServerTls, TlsMode, TlsVersion};
+pub use locality::{Distribute, Locality, LocalityPolicy, PriorityLabel, RegionFailover, WarmUp};
 pub use matcher::{HeaderMatch, PathMatch, RouteMatch, StringMatch};
 pub use own::{
     AccessLog, AccessLogFormat, InboundPort, MeshSettings, OutboundPolicy, Own, PathNormalization, Role,
     Tracing,
 };
 pub use resource::{Key, Kind, Origin, Resource, Root, Secret};
+pub use retry::{RetryOn, RetryPolicy};
 pub use route::{
     AbortStatus, Action, Backend, CorsPolicy, DirectResponse, Fault, HeaderEdits, Mirror, Redirect,
-    RedirectPort, RetryOn, RetryPolicy, Rewrite, Routes, Rule, VirtualHost,
+    RedirectPort, Rewrite, Routes, Rule, VirtualHost,
 };
 pub use token::{ClaimHeader, ClaimMatch, TokenHeader, TokenRule};
 pub use units::{Millis, PerMillion, Weight};

@@ -1,10 +1,11 @@
 //! Clusters: a service's port or subset with the policy for reaching it.
 
+mod balancing;
 mod unsupported;
 
 use mesh_core::model::{
-    Cluster, ClusterTls, ConnectionPool, ConsistentHash, HashKey, HostPattern, LoadBalancer, Millis,
-    OutlierDetection, PerMillion,
+    Cluster, ClusterTls, ConnectionPool, HostPattern, Keepalive, LoadBalancer, Millis, OutlierDetection,
+    PerMillion,
 };
 
 use super::catalog::{Port, Service};
@@ -12,14 +13,11 @@ use super::destination_rule::{Effective, Merged, for_service};
 use super::endpoints;
 use super::scope::Scope;
 use crate::api::networking::{
-    self, ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, LoadBalancerSettings, Resolution,
-    ServiceEntry, SimpleLoadBalancer,
+    self, ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, H2UpgradePolicy, LoadBalancerSettings,
+    Resolution, ServiceEntry, SimpleLoadBalancer,
 };
 
 pub use unsupported::unsupported;
-
-/// Smallest hash ring when nobody says (Istio's `ringHash.minimumRingSize`).
-const RING_SIZE: u32 = 1024;
 
 /// The name of a cluster, as Istio's.
 pub fn name(port: u16, subset: &str, host: &str) -> String {
@@ -46,7 +44,8 @@ pub fn by_name(scope: &Scope<'_>, name: &str) -> Option<(Cluster, mesh_core::mod
     };
     let labels = subset.map(|subset| &subset.labels);
     let cluster = build(scope, service, port, subset, &merged);
-    let endpoints = endpoints::of_port(scope, service, port, labels);
+    let mut endpoints = endpoints::of_port(scope, service, port, labels);
+    endpoints::keep_labels(&mut endpoints, &cluster);
     Some((cluster, mesh_core::model::Endpoints { cluster: name.to_owned(), endpoints }))
 }
 
@@ -69,6 +68,8 @@ fn build(
         protocol: port.protocol,
         external: service.external,
         load_balancer: load_balancer(policy.load_balancer, resolution(scope, service)),
+        locality: balancing::locality(scope, &policy),
+        warm_up: balancing::warm_up(policy.load_balancer),
         pool: pool(scope, policy.connection_pool),
         outlier: policy.outlier_detection.map(outlier),
         tls: tls(scope, &policy),
@@ -97,7 +98,7 @@ fn load_balancer(settings: Option<&LoadBalancerSettings>, resolution: Option<Res
         return LoadBalancer::OriginalDestination;
     }
     let Some(settings) = settings else { return LoadBalancer::default() };
-    if let Some(hash) = settings.consistent_hash.as_ref().and_then(consistent_hash) {
+    if let Some(hash) = settings.consistent_hash.as_ref().and_then(balancing::consistent_hash) {
         return LoadBalancer::ConsistentHash(hash);
     }
     match settings.simple {
@@ -111,25 +112,6 @@ fn load_balancer(settings: Option<&LoadBalancerSettings>, resolution: Option<Res
         )
         | None => LoadBalancer::LeastRequest,
     }
-}
-
-fn consistent_hash(hash: &networking::ConsistentHash) -> Option<ConsistentHash> {
-    let key = if let Some(name) = &hash.http_header_name {
-        HashKey::Header(name.to_ascii_lowercase())
-    } else if let Some(cookie) = &hash.http_cookie {
-        HashKey::Cookie {
-            name: cookie.name.clone(),
-            path: Some(cookie.path.clone()).filter(|path| !path.is_empty()),
-            ttl: cookie.ttl.map(|ttl| ttl.get().into()),
-        }
-    } else if hash.use_source_ip == Some(true) {
-        HashKey::SourceAddress
-    } else {
-        HashKey::QueryParameter(hash.http_query_parameter_name.clone()?)
-    };
-    let size = hash.ring_hash.and_then(|ring| ring.minimum_ring_size).or(hash.minimum_ring_size);
-    let size = size.map_or(RING_SIZE, |size| u32::try_from(size).unwrap_or(u32::MAX));
-    Some(ConsistentHash { key, minimum_ring_size: hash.maglev.is_none().then_some(size) })
 }
 
 /// Numbers that are zero or less mean no limit.
@@ -148,12 +130,21 @@ fn pool(scope: &Scope<'_>, settings: Option<&ConnectionPoolSettings>) -> Connect
         pool.connect_timeout =
             tcp.connect_timeout.map_or(pool.connect_timeout, |timeout| timeout.get().into());
         pool.idle_timeout = tcp.idle_timeout.map_or(pool.idle_timeout, |timeout| timeout.get().into());
+        pool.max_connection_duration = tcp.max_connection_duration.map(|time| time.get().into());
+        pool.keepalive = tcp.tcp_keepalive.as_ref().map(|keepalive| Keepalive {
+            probes: keepalive.probes,
+            time: keepalive.time.map(|time| time.get().into()),
+            interval: keepalive.interval.map(|time| time.get().into()),
+        });
     }
     if let Some(http) = &settings.http {
         pool.max_pending_requests = limit(http.http1_max_pending_requests);
         pool.max_requests = limit(http.http2_max_requests);
         pool.max_requests_per_connection = limit(http.max_requests_per_connection);
         pool.max_retries = limit(http.max_retries);
+        pool.max_concurrent_streams = limit(http.max_concurrent_streams);
+        pool.upgrade = http.h2_upgrade_policy == Some(H2UpgradePolicy::Upgrade);
+        pool.use_client_protocol = http.use_client_protocol == Some(true);
         pool.idle_timeout = http.idle_timeout.map_or(pool.idle_timeout, |timeout| timeout.get().into());
     }
     pool
@@ -171,6 +162,8 @@ fn outlier(settings: &networking::OutlierDetection) -> OutlierDetection {
         base_ejection_time: settings.base_ejection_time.map_or(Millis::seconds(30), |time| time.get().into()),
         max_ejection: percent(settings.max_ejection_percent, 10),
         min_health: percent(settings.min_health_percent, 0),
+        local_origin_failures: (settings.split_external_local_origin_errors == Some(true))
+            .then(|| settings.consecutive_local_origin_failures.unwrap_or(5)),
     }
 }
 

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use mesh_core::identity::SpiffeId;
-use mesh_core::model::{Endpoint, EndpointAddress, Host, HostPattern, MtlsMode, Transport, Weight, Workload};
+use mesh_core::model::{
+    Cluster, Endpoint, EndpointAddress, Host, HostPattern, Locality, MtlsMode, Transport, Weight, Workload,
+};
 
 use super::catalog::{Port, Service};
 use super::scope::Scope;
@@ -29,6 +31,14 @@ pub fn of_port(
     };
     endpoints.sort_by_key(|endpoint| order(&endpoint.address));
     endpoints
+}
+
+/// Leaves endpoints only the labels by which the cluster's policy tells near from far.
+pub fn keep_labels(endpoints: &mut [Endpoint], cluster: &Cluster) {
+    let named = cluster.locality.as_ref().map(|policy| policy.labels.as_slice()).unwrap_or_default();
+    for endpoint in endpoints {
+        endpoint.locality.labels.retain(|name, _| named.iter().any(|label| label.name == *name));
+    }
 }
 
 fn order(address: &EndpointAddress) -> (Option<SocketAddr>, String) {
@@ -97,7 +107,10 @@ pub fn of_pod(scope: &Scope<'_>, pod: &PodEndpoint<'_>) -> Endpoint {
         transport: if meshed { Transport::MeshTls } else { Transport::Plain },
         identity: workload::identity(scope.world, &pod.pod).filter(|_| meshed),
         workload: workload::facts(&pod.pod),
-        locality: workload::locality(&pod.locality()),
+        locality: Locality {
+            labels: pod.labels().clone().into_iter().collect(),
+            ..workload::locality(&pod.locality())
+        },
     }
 }
 
@@ -122,7 +135,10 @@ fn of_written(
         transport: if identity.is_some() { Transport::MeshTls } else { Transport::Plain },
         identity,
         workload: Workload { namespace: entry.namespace().to_owned(), ..Workload::default() },
-        locality: workload::locality(&written.locality),
+        locality: Locality {
+            labels: written.labels.clone().into_iter().collect(),
+            ..workload::locality(&written.locality)
+        },
     })
 }
 

@@ -22,6 +22,7 @@ pub fn own(scope: &Scope<'_>, pod: &Item<'_, Pod>, role: Role) -> Option<(Own, V
         role,
         identity: workload::identity(scope.world, pod)?,
         workload: workload::facts(pod),
+        locality: workload::place(pod),
         mesh: settings::of(scope, pod),
         inbound: if role.is_gateway() { Vec::new() } else { inbound(scope, pod, &modes) },
         default_mtls: if role.is_gateway() { MtlsMode::Permissive } else { modes.default },

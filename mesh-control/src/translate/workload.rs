@@ -52,7 +52,13 @@ pub fn is_meshed(pod: &Item<'_, Pod>) -> bool {
 pub fn locality(text: &str) -> Locality {
     let mut parts = text.splitn(3, '/').map(str::to_owned);
     let mut next = || parts.next().unwrap_or_default();
-    Locality { region: next(), zone: next(), subzone: next() }
+    Locality { region: next(), zone: next(), subzone: next(), ..Locality::default() }
+}
+
+/// Where a pod is, with all its labels.
+pub fn place(pod: &Item<'_, Pod>) -> Locality {
+    let labels = &pod.object.meta.labels;
+    Locality { labels: labels.clone().into_iter().collect(), ..locality(&crate::world::locality(labels)) }
 }
 
 /// The pod as an endpoint, if it has an address.

@@ -152,7 +152,7 @@ pub(super) fn service_account(pod: &PodSpec) -> &str {
 }
 
 /// From the label Istio reads first, else from the topology labels.
-fn locality(labels: &StringMap) -> String {
+pub fn locality(labels: &StringMap) -> String {
     if let Some(locality) = labels.get("istio-locality") {
         return locality.replace('.', "/");
     }

@@ -1,7 +1,7 @@
 //! One endpoint, and what is known about it from one configuration to the next.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::guard::Health;
 use crate::model::{self, EndpointAddress};
@@ -28,16 +28,28 @@ pub struct EndpointState {
     key: EndpointKey,
     active: AtomicU32,
     health: Health,
+    /// When it could first be picked; zero before. Kept only where endpoints warm up.
+    since: AtomicU64,
 }
 
 impl EndpointState {
     pub(super) fn new(key: EndpointKey) -> Self {
-        Self { key, active: AtomicU32::new(0), health: Health::default() }
+        Self { key, active: AtomicU32::new(0), health: Health::default(), since: AtomicU64::new(0) }
     }
 
     /// Requests under way at this endpoint.
     pub fn active(&self) -> u32 {
         self.active.load(Ordering::Relaxed)
+    }
+
+    /// When it could first be picked, `now` being one such moment.
+    pub(super) fn met(&self, now: u64) -> u64 {
+        let before = self.since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        before.err().unwrap_or(now)
+    }
+
+    pub(super) fn since(&self) -> u64 {
+        self.since.load(Ordering::Relaxed)
     }
 
     /// Its health.

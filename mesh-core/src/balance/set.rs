@@ -6,14 +6,13 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 
-use super::hash::Maglev;
+use super::group::{Group, Now, part};
+use super::locality::Groups;
+use super::warm::Warming;
 use super::{Endpoint, EndpointKey, EndpointState};
 use crate::dice::Dice;
 use crate::guard::moment;
-use crate::model::{self, LoadBalancer, PerMillion, Resource};
-
-/// Tries to draw an endpoint that may be used, before all of them are looked at (Envoy's host selection attempts).
-const DRAWS: usize = 5;
+use crate::model::{self, Locality, PerMillion, Resource};
 
 /// What a pick may depend on.
 #[derive(Debug)]
@@ -24,8 +23,17 @@ pub struct Pick<'a> {
     pub dice: &'a mut Dice,
     /// What a hashing balancer goes by; without it such a balancer draws at random.
     pub hash: Option<u64>,
-    /// Endpoints that earlier attempts of this request have tried.
+    /// Endpoints that are left out as long as there are others: those that earlier attempts of this request have tried.
     pub avoid: &'a [EndpointKey],
+    /// Endpoints whose whole locality is left out as long as there are others (`retryRemoteLocalities`).
+    pub leave: &'a [EndpointKey],
+}
+
+impl<'a> Pick<'a> {
+    /// The first pick for a request.
+    pub fn first(now: Instant, dice: &'a mut Dice, hash: Option<u64>) -> Self {
+        Self { now, dice, hash, avoid: &[], leave: &[] }
+    }
 }
 
 /// How endpoints may be used just now.
@@ -37,20 +45,44 @@ pub struct Condition {
     pub min_health: PerMillion,
 }
 
+/// What a set was made from; as long as it is the same, so is the set.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// The endpoints, if any have been delivered.
+    pub endpoints: Option<Arc<Resource>>,
+    /// The policy.
+    pub cluster: Arc<model::Cluster>,
+    /// Where the proxy is.
+    pub own: Arc<Locality>,
+}
+
+impl Made {
+    /// Whether a set made from `other` would be the same.
+    pub fn is(&self, other: &Self) -> bool {
+        let same_endpoints = match (&self.endpoints, &other.endpoints) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        same_endpoints
+            && Arc::ptr_eq(&self.cluster, &other.cluster)
+            && (Arc::ptr_eq(&self.own, &other.own) || self.own == other.own)
+    }
+}
+
 /// The endpoints of a cluster; immutable.
 #[derive(Debug, Default)]
 pub struct EndpointSet {
     endpoints: Box<[Arc<Endpoint>]>,
-    /// Running sums of the weights; empty when all weigh the same.
-    sums: Box<[u64]>,
-    maglev: OnceLock<Maglev>,
-    source: Option<Arc<Resource>>,
+    groups: Groups,
+    made: Option<Made>,
+    /// When the youngest endpoint was first met; known from the first pick on.
+    warm: OnceLock<u64>,
 }
 
 impl EndpointSet {
     /// Builds the set from a cluster's endpoints; state is taken over from `previous` by address and pod UID.
-    pub fn new(source: Option<Arc<Resource>>, previous: Option<&Self>) -> Self {
-        let models = match source.as_deref() {
+    pub fn new(made: Made, previous: Option<&Self>) -> Self {
+        let models = match made.endpoints.as_deref() {
             Some(Resource::Endpoints(model)) => model.endpoints.as_slice(),
             _ => &[],
         };
@@ -68,13 +100,14 @@ impl EndpointSet {
             Arc::new(Endpoint { model: model.clone(), state })
         };
         let endpoints: Box<[_]> = models.iter().map(endpoint).collect();
-        let sums = running_sums(&endpoints);
-        Self { endpoints, sums, maglev: OnceLock::new(), source }
+        let group = |members| Group::new(&made.cluster.load_balancer, members);
+        let groups = Groups::new(made.cluster.locality.as_ref(), &made.own, &endpoints, group);
+        Self { endpoints, groups, made: Some(made), warm: OnceLock::new() }
     }
 
     /// What the set was built from.
-    pub fn source(&self) -> Option<&Arc<Resource>> {
-        self.source.as_ref()
+    pub fn made(&self) -> Option<&Made> {
+        self.made.as_ref()
     }
 
     /// All endpoints.
@@ -82,108 +115,33 @@ impl EndpointSet {
         &self.endpoints
     }
 
-    /// Picks one; `None` only when the set is empty.
+    /// Picks one; `None` only when there is none that the proxy's locality may use.
     pub fn pick(
         &self,
-        balancer: &LoadBalancer,
+        cluster: &model::Cluster,
         condition: Condition,
         cursor: &Cursor,
         mut how: Pick<'_>,
     ) -> Option<Arc<Endpoint>> {
-        if self.endpoints.len() <= 1 {
-            return self.endpoints.first().cloned();
-        }
         let now = moment::millis(how.now);
         let ejections = condition.ejections && self.health_suffices(condition.min_health, now);
-        let healthy = |at: usize| !(ejections && self.endpoints[at].state.health().is_ejected(now));
-        let picked = match (balancer, how.hash) {
-            // A hash names one endpoint; a retry that avoided it would land on one that knows nothing of the session.
-            (LoadBalancer::ConsistentHash(policy), Some(hash)) => {
-                let maglev = self.maglev.get_or_init(|| Maglev::new(policy, &self.endpoints));
-                maglev.walk(hash).find(|&at| healthy(at))
-            }
-            (LoadBalancer::LeastRequest, _) => self.less_loaded(&healthy, &mut how),
-            (LoadBalancer::RoundRobin, _) => {
-                let avoid = how.avoid;
-                let start = cursor.start(how.dice);
-                self.draw(&healthy, avoid, || self.at_share(start.next(self.total())))
-            }
-            _ => {
-                let (avoid, dice) = (how.avoid, &mut *how.dice);
-                self.draw(&healthy, avoid, || self.at_random(dice))
-            }
-        };
-        let at = picked.or_else(|| self.any_usable(&healthy, &mut how))?;
-        Some(Arc::clone(&self.endpoints[at]))
+        let warming = self.warming(cluster, now);
+        let (hash, leave) = (how.hash, how.leave);
+        let usable = |group: &Group| group.usable(now);
+        let usable: Option<&dyn Fn(&Group) -> usize> = if ejections { Some(&usable) } else { None };
+        let position = || hash.unwrap_or_else(|| how.dice.wide());
+        let group = self.groups.choose(usable, &|group| group.has_one_of(leave), position)?;
+        let ejections = ejections.then_some(now);
+        group.pick(Now { balancer: &cluster.load_balancer, cursor, ejections, warming }, &mut how)
     }
 
-    /// Draws two and takes the one with fewer active requests for its weight.
-    ///
-    /// Both are drawn by weight, so that an idle pool follows the weights and a busy one evens out the load.
-    fn less_loaded(&self, healthy: &impl Fn(usize) -> bool, how: &mut Pick<'_>) -> Option<usize> {
-        let first = self.draw(healthy, how.avoid, || self.at_random(how.dice))?;
-        let Some(second) = self.draw_other(first, healthy, how) else { return Some(first) };
-        let load = |at: usize| {
-            let endpoint = &self.endpoints[at];
-            (u64::from(endpoint.state.active()), u64::from(endpoint.weight()))
-        };
-        let ((first_load, first_weight), (second_load, second_weight)) = (load(first), load(second));
-        // a/w < b/v without division.
-        Some(if second_load * first_weight < first_load * second_weight { second } else { first })
-    }
-
-    /// A second endpoint, other than `first`: drawn by weight from the rest.
-    fn draw_other(
-        &self,
-        first: usize,
-        healthy: &impl Fn(usize) -> bool,
-        how: &mut Pick<'_>,
-    ) -> Option<usize> {
-        let own = if self.sums.is_empty() { 1 } else { u64::from(self.endpoints[first].weight()) };
-        let start = if self.sums.is_empty() { first as u64 } else { self.sums[first] - own };
-        let rest = self.total() - own;
-        self.draw(healthy, how.avoid, || {
-            let position = how.dice.below_wide(rest);
-            self.at_share(if position < start { position } else { position + own })
-        })
-    }
-
-    /// Draws until an endpoint may be used and has not been tried; gives up after a few draws.
-    fn draw(
-        &self,
-        healthy: &impl Fn(usize) -> bool,
-        avoid: &[EndpointKey],
-        mut next: impl FnMut() -> usize,
-    ) -> Option<usize> {
-        let fresh = |at: &usize| healthy(*at) && !avoid.contains(self.endpoints[*at].key());
-        (0..DRAWS).map(|_| next()).find(fresh)
-    }
-
-    /// The draws have failed: looks at every endpoint from a random one on, and relaxes what it wants step by step.
-    fn any_usable(&self, healthy: &impl Fn(usize) -> bool, how: &mut Pick<'_>) -> Option<usize> {
-        let start = self.at_random(how.dice);
-        let count = self.endpoints.len();
-        let round = || (0..count).map(move |step| (start + step) % count);
-        round()
-            .find(|&at| healthy(at) && !how.avoid.contains(self.endpoints[at].key()))
-            .or_else(|| round().find(|&at| healthy(at)))
-            .or(Some(start))
-    }
-
-    fn at_random(&self, dice: &mut Dice) -> usize {
-        self.at_share(dice.below_wide(self.total()))
-    }
-
-    /// The endpoint whose share of the weights holds `position`.
-    fn at_share(&self, position: u64) -> usize {
-        if self.sums.is_empty() {
-            return usize::try_from(position).unwrap_or(0).min(self.endpoints.len() - 1);
-        }
-        self.sums.partition_point(|&sum| sum <= position).min(self.endpoints.len() - 1)
-    }
-
-    fn total(&self) -> u64 {
-        self.sums.last().copied().unwrap_or(self.endpoints.len() as u64)
+    /// The policy for new endpoints, while there are any. An endpoint is new from the moment it may first be picked.
+    fn warming(&self, cluster: &model::Cluster, now: u64) -> Option<Warming> {
+        let policy = cluster.warm_up?;
+        let youngest = self.warm.get_or_init(|| {
+            self.endpoints.iter().map(|endpoint| endpoint.state.met(now)).max().unwrap_or_default()
+        });
+        (now < youngest + policy.duration.milliseconds()).then_some(Warming { policy, now })
     }
 
     fn health_suffices(&self, least: PerMillion, now: u64) -> bool {
@@ -196,19 +154,6 @@ impl EndpointSet {
     }
 }
 
-fn running_sums(endpoints: &[Arc<Endpoint>]) -> Box<[u64]> {
-    let uniform = endpoints.windows(2).all(|pair| pair[0].weight() == pair[1].weight());
-    if uniform {
-        return Box::default();
-    }
-    let mut sum = 0;
-    let mut add = |endpoint: &Arc<Endpoint>| {
-        sum += u64::from(endpoint.weight());
-        sum
-    };
-    endpoints.iter().map(&mut add).collect()
-}
-
 /// Where round robin stands; one for all workers.
 #[derive(Debug, Default)]
 pub struct Cursor {
@@ -218,12 +163,12 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    fn start(&self, dice: &mut Dice) -> Turns<'_> {
+    pub(super) fn start(&self, dice: &mut Dice) -> Turns<'_> {
         Turns { turn: &self.turn, offset: *self.offset.get_or_init(|| dice.roll()) }
     }
 }
 
-struct Turns<'a> {
+pub(super) struct Turns<'a> {
     turn: &'a AtomicU32,
     offset: u32,
 }
@@ -231,13 +176,19 @@ struct Turns<'a> {
 impl Turns<'_> {
     /// The next position below `total`. Steps are about 0.618 of the whole and share no divisor with it, so that every
     /// position comes once per round and a heavy endpoint's turns are spread over the round.
-    fn next(&self, total: u64) -> u64 {
+    pub(super) fn next(&self, total: u64) -> u64 {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed).wrapping_add(self.offset);
         let mut stride = (total * 618 / 1000).max(1);
         while common_divisor(stride, total) != 1 {
             stride += 1;
         }
         u64::try_from(u128::from(turn) * u128::from(stride) % u128::from(total)).unwrap_or(0)
+    }
+
+    /// The next position as a part of the whole: multiples of the golden ratio lie as evenly as can be.
+    pub(super) fn next_part(&self) -> f64 {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed).wrapping_add(self.offset);
+        part(turn.wrapping_mul(0x9E37_79B9))
     }
 }
 

@@ -9,6 +9,8 @@ use crate::dice::Dice;
 use crate::model::{HashKey, LoadBalancer, Millis};
 use crate::snapshot::Cluster;
 use crate::snapshot::matcher::{query_parameter, with_joined};
+use crate::snapshot::rule::CompiledBackend;
+use crate::snapshot::weighted::Weighted;
 
 /// What a hashing balancer goes by.
 #[derive(Debug, Default)]
@@ -43,6 +45,40 @@ pub(super) fn of(cluster: &Cluster, request: &Request<'_>, dice: &mut Dice) -> A
         }
     };
     Affinity { hash, cookie: None }
+}
+
+/// The session of a request whose route is split over destinations that all go by the same key: then the session chooses
+/// the destination too, so that it stays with one (docs/semantics.md, "Sessions"). `None` leaves the split to the dice.
+///
+/// A source address is no session: a sidecar has only one, and would send everything to one destination.
+pub(super) fn of_split(
+    backends: &Weighted<CompiledBackend>,
+    request: &Request<'_>,
+    dice: &mut Dice,
+) -> Option<Affinity> {
+    let [first, others @ ..] = backends.items() else { return None };
+    if others.is_empty() {
+        return None;
+    }
+    let cluster = |backend: &CompiledBackend| request.snapshot.cluster(&backend.cluster);
+    let first = cluster(first)?;
+    let key = session_key(first)?;
+    let same = |backend| cluster(backend).is_some_and(|cluster| session_key(cluster) == Some(key));
+    others.iter().all(same).then(|| of(first, request, dice))
+}
+
+fn session_key(cluster: &Cluster) -> Option<&HashKey> {
+    match &cluster.model.load_balancer {
+        LoadBalancer::ConsistentHash(policy) => {
+            Some(&policy.key).filter(|key| **key != HashKey::SourceAddress)
+        }
+        _ => None,
+    }
+}
+
+/// Another number from the same session: within a destination, its sessions must spread over all endpoints.
+pub(super) fn spread(session: u64) -> u64 {
+    xxh64(&session.to_le_bytes(), 1)
 }
 
 fn source(request: &Request<'_>) -> std::net::IpAddr {

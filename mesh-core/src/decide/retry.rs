@@ -73,6 +73,7 @@ fn answered(policy: &Retry, head: &ResponseHead) -> bool {
         || (policy.on(RetryOn::GatewayError) && (502..=504).contains(&status))
         || (policy.on(RetryOn::Retriable4xx) && status == 409)
         || (policy.on(RetryOn::RetriableStatus) && policy.lists(status))
+        || (policy.on(RetryOn::RetriableHeader) && policy.lists_one_of(&head.headers))
         || grpc_condition(head).is_some_and(|condition| policy.on(condition))
 }
 

@@ -246,7 +246,12 @@ fn forward(
     trail: &mut Trail,
 ) -> Decision {
     let rule = found.matched.rule;
-    let Some(backend) = backends.pick(dice) else {
+    let session = hash::of_split(backends, request, dice);
+    let picked = match session.as_ref().and_then(|session| session.hash) {
+        Some(session) => backends.at(|| hash::spread(session)),
+        None => backends.pick(dice),
+    };
+    let Some(backend) = picked else {
         return fail(Failure::InvalidBackend, request, found, trail);
     };
     let name = &backends.items()[backend].cluster;
@@ -257,7 +262,7 @@ fn forward(
     // A reference that the control plane found invalid has no name (semantics.md 44); a name that nobody defines is D6.
     let missing = if name.is_empty() { Failure::InvalidBackend } else { Failure::NoCluster };
     let Some(cluster) = request.snapshot.cluster(name) else { return fail(missing, request, found, trail) };
-    let affinity = hash::of(cluster, request, dice);
+    let affinity = session.unwrap_or_else(|| hash::of(cluster, request, dice));
     let mirrors = rule.mirrors.iter().filter(|mirror| mirror.share.hits(dice.roll()));
     Decision::Forward(Box::new(Plan {
         target: target(cluster, request),

@@ -60,6 +60,10 @@ pub(crate) struct Origin {
     pub(crate) most_requests: Option<u32>,
     /// Closed after this time without a request.
     pub(crate) idle_time: Duration,
+    /// When it is used no more (`maxConnectionDuration`).
+    pub(crate) ends: Option<Instant>,
+    /// Requests at once on it, if it is HTTP/2.
+    pub(crate) most_streams: Option<u32>,
     /// Counts the connection in its cluster.
     #[expect(dead_code, reason = "held for its drop")]
     pub(crate) permit: Option<ConnectionPermit>,
@@ -129,7 +133,10 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.get_mut(key)?;
         while let Some(found) = connections.pop() {
-            if found.origin.is_current(current) && found.since.elapsed() < found.origin.idle_time {
+            if found.origin.is_current(current)
+                && !found.origin.is_over()
+                && found.since.elapsed() < found.origin.idle_time
+            {
                 return Some(found);
             }
         }
@@ -163,7 +170,7 @@ impl Pool {
         let mut shared = self.shared.borrow_mut();
         let connections = shared.get_mut(key)?;
         connections.retain(|each| each.is_usable(current));
-        let found = connections.iter().find(|each| each.connection.is_ready())?;
+        let found = connections.iter().find(|each| each.has_room())?;
         found.count();
         Some(Rc::clone(found))
     }
@@ -232,6 +239,10 @@ impl Origin {
             (made_with, _) => made_with.is_none(),
         }
     }
+
+    fn is_over(&self) -> bool {
+        self.ends.is_some_and(|end| end <= Instant::now())
+    }
 }
 
 impl Idle {
@@ -243,11 +254,18 @@ impl Idle {
 impl Multiplexed {
     fn is_usable(&self, current: Option<&Arc<ClientConfig>>) -> bool {
         let spent = self.origin.most_requests.is_some_and(|most| self.served.get() >= most);
-        !spent && !self.connection.is_closed() && self.origin.is_current(current)
+        !spent && !self.origin.is_over() && !self.connection.is_closed() && self.origin.is_current(current)
+    }
+
+    fn has_room(&self) -> bool {
+        let most = self.origin.most_streams.map_or(usize::MAX, |most| most as usize);
+        self.connection.is_ready() && self.connection.active_streams() < most
     }
 
     fn is_worth_keeping(&self) -> bool {
-        !self.connection.is_closed() && self.last_used.get().elapsed() < self.origin.idle_time
+        !self.connection.is_closed()
+            && !self.origin.is_over()
+            && self.last_used.get().elapsed() < self.origin.idle_time
     }
 
     fn count(&self) {

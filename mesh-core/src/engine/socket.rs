@@ -6,8 +6,10 @@ use std::sync::Once;
 
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
+
+use crate::model::Keepalive;
 
 const BACKLOG: i32 = 4096;
 
@@ -83,6 +85,23 @@ pub(crate) fn upstream(address: SocketAddr, mark: Option<u32>) -> io::Result<Tcp
         });
     }
     Ok(socket)
+}
+
+/// Has the operating system probe an idle connection. What cannot be set is left as it is: the connection works without.
+pub(crate) fn keep_alive(stream: &TcpStream, probes: &Keepalive) {
+    let mut wanted = TcpKeepalive::new();
+    if let Some(time) = probes.time {
+        wanted = wanted.with_time(time.duration());
+    }
+    if let Some(interval) = probes.interval {
+        wanted = wanted.with_interval(interval.duration());
+    }
+    if let Some(count) = probes.probes {
+        wanted = wanted.with_retries(count);
+    }
+    if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&wanted) {
+        tracing::debug!(%error, "keep-alive could not be set");
+    }
 }
 
 /// Whether an accept failed because something ran out, so that trying at once would only spin.

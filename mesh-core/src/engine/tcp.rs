@@ -133,7 +133,8 @@ async fn connect(
     };
     let mut tried = Vec::new();
     loop {
-        let pick = |dice: &mut _| cluster.pick(Pick { now: Instant::now(), dice, hash: None, avoid: &tried });
+        let pick =
+            |dice: &mut _| cluster.pick(Pick { avoid: &tried, ..Pick::first(Instant::now(), dice, None) });
         let endpoint = worker.dice(pick).ok_or(Failure::NoHealthyUpstream)?;
         let active = endpoint.begin();
         match reach(worker, Route::Endpoint(cluster, &endpoint), record).await {

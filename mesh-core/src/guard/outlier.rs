@@ -30,6 +30,11 @@ impl Outcome {
         !matches!(self, Self::Status(..=499))
     }
 
+    /// Whether it is no answer of the endpoint's, but something that happened on the way.
+    const fn is_local(self) -> bool {
+        !matches!(self, Self::Status(_))
+    }
+
     fn is_gateway_error(self) -> bool {
         !matches!(self, Self::Status(status) if !matches!(status, 502..=504))
     }
@@ -40,6 +45,7 @@ impl Outcome {
 pub struct Health {
     consecutive_5xx: AtomicU32,
     consecutive_gateway_errors: AtomicU32,
+    consecutive_local_failures: AtomicU32,
     ejections: AtomicU32,
     /// When the current or last ejection ends; zero when there was none.
     ejected_until: AtomicU64,
@@ -53,6 +59,12 @@ impl Health {
 
     /// Counts an outcome; true when one of the policy's limits is reached.
     fn count(&self, policy: &OutlierDetection, outcome: Outcome) -> bool {
+        if let Some(limit) = policy.local_origin_failures {
+            let failed = tally(&self.consecutive_local_failures, outcome.is_local(), limit);
+            if outcome.is_local() {
+                return failed;
+            }
+        }
         let any = tally(&self.consecutive_5xx, outcome.is_5xx(), policy.consecutive_5xx);
         let gateway = tally(
             &self.consecutive_gateway_errors,
@@ -74,6 +86,7 @@ impl Health {
         self.ejections.store(ejections, Ordering::Relaxed);
         self.consecutive_5xx.store(0, Ordering::Relaxed);
         self.consecutive_gateway_errors.store(0, Ordering::Relaxed);
+        self.consecutive_local_failures.store(0, Ordering::Relaxed);
         self.ejected_until.store(until, Ordering::Relaxed);
         until
     }
@@ -155,6 +168,7 @@ mod tests {
             base_ejection_time: Millis::seconds(30),
             max_ejection: PerMillion::percent(10.0),
             min_health: PerMillion::NEVER,
+            local_origin_failures: None,
         }
     }
 
@@ -187,6 +201,18 @@ mod tests {
             [0, 0, 1, 1, 1, 2]
         );
         assert_eq!(most_ejected(4, PerMillion::ALWAYS), 3);
+    }
+
+    #[test]
+    fn failures_on_the_way_may_be_counted_apart_from_answers() {
+        let split = OutlierDetection { local_origin_failures: Some(2), ..policy() };
+        let (ejector, pool) = (Ejector::default(), [Health::default(), Health::default()]);
+        let report = |outcome| ejector.report(&split, &pool[0], outcome, 1_000, pool.iter());
+        assert!((0..4).all(|_| !report(Outcome::Status(503))));
+        assert!(!report(Outcome::ConnectFailed), "the fifth 5xx would be an answer");
+        assert!(!report(Outcome::Status(200)), "an answer proves that it can be reached");
+        assert!(!report(Outcome::Reset));
+        assert!(report(Outcome::Timeout));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Host, Millis, Origin, PerMillion, Protocol, Weight, Workload};
+use super::{Host, Locality, LocalityPolicy, Millis, Origin, PerMillion, Protocol, WarmUp, Weight, Workload};
 use crate::identity::SpiffeId;
 
 /// A destination and how to reach it. Named as Istio does, `outbound|PORT|SUBSET|HOST`.
@@ -32,6 +32,12 @@ pub struct Cluster {
     /// How an endpoint is chosen.
     #[serde(default)]
     pub load_balancer: LoadBalancer,
+    /// How near endpoints are preferred; `None` treats all alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality: Option<LocalityPolicy>,
+    /// How the share of a new endpoint grows; only for least request and round robin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<WarmUp>,
     /// Limits.
     #[serde(default)]
     pub pool: ConnectionPool,
@@ -69,8 +75,35 @@ pub enum LoadBalancer {
 pub struct ConsistentHash {
     /// What is hashed.
     pub key: HashKey,
-    /// Smallest ring size; `None` asks for Maglev.
-    pub minimum_ring_size: Option<u32>,
+    /// How hashes are spread over endpoints.
+    pub table: HashTable,
+}
+
+/// How hashes are spread over endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HashTable {
+    /// Points on a ring.
+    Ring {
+        /// As many points at least. Default 1024 (Istio's `minimumRingSize`).
+        minimum_size: u32,
+    },
+    /// Maglev's table.
+    Maglev {
+        /// Its size, a prime; `None` takes one that fits the number of endpoints, at most 65,537.
+        size: Option<u32>,
+    },
+}
+
+impl HashTable {
+    /// The largest table (2.5 MiB).
+    pub const LARGEST: u32 = 655_373;
+
+    /// Whether a table may have this size: it must be a prime, and not larger than we can spare per cluster.
+    pub fn takes(size: u32) -> bool {
+        let mut divisors = (2..).take_while(|divisor| divisor * divisor <= size);
+        (2..=Self::LARGEST).contains(&size) && divisors.all(|divisor| !size.is_multiple_of(divisor))
+    }
 }
 
 /// What a hashing balancer hashes. A request without it gets a random endpoint.
@@ -112,6 +145,35 @@ pub struct ConnectionPool {
     pub max_retries: Option<u32>,
     /// How long an idle connection is kept. Default 1 h.
     pub idle_timeout: Millis,
+    /// No connection takes another request after this time; for HTTP only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connection_duration: Option<Millis>,
+    /// Requests at once on one HTTP/2 connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_concurrent_streams: Option<u32>,
+    /// Probes of the operating system on idle connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keepalive: Option<Keepalive>,
+    /// Whether HTTP/1.1 requests travel as HTTP/2.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub upgrade: bool,
+    /// Whether requests travel as the client spoke them, whatever the port declares.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub use_client_protocol: bool,
+}
+
+const HOUR: Millis = Millis::seconds(3600);
+
+/// TCP keep-alive; what is `None` is left to the operating system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keepalive {
+    /// Unanswered probes after which the connection is dead.
+    pub probes: Option<u32>,
+    /// Silence before the first probe.
+    pub time: Option<Millis>,
+    /// Between probes.
+    pub interval: Option<Millis>,
 }
 
 impl Default for ConnectionPool {
@@ -123,7 +185,12 @@ impl Default for ConnectionPool {
             max_requests: None,
             max_requests_per_connection: None,
             max_retries: None,
-            idle_timeout: Millis::seconds(3600),
+            idle_timeout: HOUR,
+            max_connection_duration: None,
+            max_concurrent_streams: None,
+            keepalive: None,
+            upgrade: false,
+            use_client_protocol: false,
         }
     }
 }
@@ -144,6 +211,10 @@ pub struct OutlierDetection {
     pub max_ejection: PerMillion,
     /// Below this share of usable endpoints, ejection is ignored.
     pub min_health: PerMillion,
+    /// Connection failures, resets and timeouts in a row, counted apart from what endpoints answer; zero switches it off.
+    /// `None` counts them among the answers, as 5xx and as gateway errors (`splitExternalLocalOriginErrors: false`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_origin_failures: Option<u32>,
 }
 
 /// TLS towards the endpoints of a cluster.
@@ -220,16 +291,4 @@ pub enum Transport {
     Plain,
     /// Mutual TLS between proxies.
     MeshTls,
-}
-
-/// Region, zone and sub-zone; empty when not known.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Locality {
-    /// `topology.kubernetes.io/region`
-    pub region: String,
-    /// `topology.kubernetes.io/zone`
-    pub zone: String,
-    /// `topology.istio.io/subzone`
-    pub subzone: String,
 }

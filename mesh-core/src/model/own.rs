@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuthzPolicy, Host, Listener, Millis, MtlsMode, PerMillion, Protocol, RateLimit, TokenRule, Workload,
+    AuthzPolicy, Host, Listener, Locality, Millis, MtlsMode, PerMillion, Protocol, RateLimit, TokenRule,
+    Workload,
 };
 use crate::identity::SpiffeId;
 
@@ -17,6 +18,9 @@ pub struct Own {
     pub identity: SpiffeId,
     /// The workload beside it.
     pub workload: Workload,
+    /// Where it is.
+    #[serde(default)]
+    pub locality: Locality,
     /// Mesh-wide settings.
     pub mesh: MeshSettings,
     /// Declared ports of the workload (sidecars).

@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Admission, Authorizer, HostPattern, Millis, Origin, PerMillion, RouteMatch, Weight};
+use super::{
+    Admission, Authorizer, HostPattern, Millis, Origin, PerMillion, RetryPolicy, RouteMatch, Weight,
+};
 
 /// A named set of virtual hosts: everything behind one gateway listener, or one host of a sidecar.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -186,79 +188,6 @@ pub struct DirectResponse {
     /// The body.
     #[serde(default)]
     pub body: String,
-}
-
-/// When and how often to try again (Envoy's router filter documentation).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct RetryPolicy {
-    /// Tries after the first.
-    pub attempts: u32,
-    /// Time for one try; ignored when it is not shorter than the route's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub per_try_timeout: Option<Millis>,
-    /// The conditions.
-    pub on: Vec<RetryOn>,
-    /// Statuses that are tried again under [`RetryOn::RetriableStatus`].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub statuses: Vec<u16>,
-    /// First back-off; full jitter, doubling, at most ten times this.
-    pub backoff: Millis,
-}
-
-impl Default for RetryPolicy {
-    /// Istio's: two tries more on what the upstream has not worked on.
-    fn default() -> Self {
-        Self {
-            attempts: 2,
-            per_try_timeout: None,
-            on: vec![
-                RetryOn::ConnectFailure,
-                RetryOn::RefusedStream,
-                RetryOn::GrpcUnavailable,
-                RetryOn::GrpcCancelled,
-                RetryOn::RetriableStatus,
-            ],
-            statuses: Vec::new(),
-            backoff: Millis::new(25),
-        }
-    }
-}
-
-/// A condition for another try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RetryOn {
-    /// Status 5xx, or no answer.
-    #[serde(rename = "5xx")]
-    Any5xx,
-    /// 502, 503 or 504.
-    GatewayError,
-    /// No answer: reset, closed or timed out.
-    Reset,
-    /// No answer, and the request has not been sent whole.
-    ResetBeforeRequest,
-    /// No connection.
-    ConnectFailure,
-    /// REFUSED_STREAM.
-    RefusedStream,
-    /// Status 409.
-    #[serde(rename = "retriable-4xx")]
-    Retriable4xx,
-    /// A status of the policy's list.
-    RetriableStatus,
-    /// The upstream says `x-envoy-ratelimited`.
-    EnvoyRatelimited,
-    /// gRPC status 1 in the response's headers.
-    GrpcCancelled,
-    /// gRPC status 4.
-    GrpcDeadlineExceeded,
-    /// gRPC status 13.
-    GrpcInternal,
-    /// gRPC status 8.
-    GrpcResourceExhausted,
-    /// gRPC status 14.
-    GrpcUnavailable,
 }
 
 /// Injected faults; neither timeouts nor retries apply to them.

@@ -7,12 +7,12 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 
 use crate::balance::set::Condition;
-use crate::balance::{Cursor, Endpoint, EndpointSet, Pick};
+use crate::balance::{Cursor, Endpoint, EndpointSet, Made, Pick};
 use crate::failure::Failure;
 use crate::guard::{
     ConnectionPermit, Ejector, Gauge, Outcome, PendingPermit, RequestPermit, RetryPermit, moment, retry_limit,
 };
-use crate::model::{self, PerMillion, Resource};
+use crate::model::{self, Locality, PerMillion, Resource};
 
 /// A destination. Its limits are one number for all workers.
 pub struct Cluster {
@@ -44,14 +44,12 @@ impl Cluster {
     }
 
     /// Replaces the endpoints; requests that are under way see the new ones at their next attempt.
-    pub(super) fn set_endpoints(&self, source: Option<&Arc<Resource>>) {
+    pub(super) fn set_endpoints(&self, endpoints: Option<&Arc<Resource>>, own: &Arc<Locality>) {
         let before = self.live.endpoints.load();
-        let unchanged = match (before.source(), source) {
-            (Some(before), Some(source)) => Arc::ptr_eq(before, source),
-            (before, source) => before.is_none() && source.is_none(),
-        };
-        if !unchanged {
-            self.live.endpoints.store(Arc::new(EndpointSet::new(source.cloned(), Some(&before))));
+        let cluster = Arc::clone(&self.model);
+        let made = Made { endpoints: endpoints.cloned(), cluster, own: Arc::clone(own) };
+        if !before.made().is_some_and(|before| before.is(&made)) {
+            self.live.endpoints.store(Arc::new(EndpointSet::new(made, Some(&before))));
         }
     }
 
@@ -67,7 +65,7 @@ impl Cluster {
             ejections: outlier.is_some() && self.live.ejector.is_active(moment::millis(how.now)),
             min_health: outlier.map_or(PerMillion::NEVER, |policy| policy.min_health),
         };
-        self.endpoints().pick(&self.model.load_balancer, condition, &self.live.cursor, how)
+        self.endpoints().pick(&self.model, condition, &self.live.cursor, how)
     }
 
     /// Admits a request.

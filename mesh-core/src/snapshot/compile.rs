@@ -97,8 +97,9 @@ impl<'a> Compiler<'a> {
     }
 
     fn join_endpoints(&self) {
+        let own = self.next.own.as_ref().map(|own| Arc::clone(&own.locality)).unwrap_or_default();
         for cluster in self.next.clusters.values() {
-            cluster.set_endpoints(self.endpoints.get(cluster.model.name.as_str()).copied());
+            cluster.set_endpoints(self.endpoints.get(cluster.model.name.as_str()).copied(), &own);
         }
     }
 

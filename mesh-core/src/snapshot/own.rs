@@ -9,7 +9,7 @@ use super::authz::Authorization;
 use super::hosts::HostIndex;
 use super::limit::Limits;
 use super::token::TokenRules;
-use crate::model::{self, Host, InboundPort, Listener, MtlsMode, Resource};
+use crate::model::{self, Host, InboundPort, Listener, Locality, MtlsMode, Resource};
 
 /// A proxy's own configuration.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Own {
     pub tokens: TokenRules,
     /// Rate limits.
     pub limits: Limits,
+    /// Where the proxy is.
+    pub locality: Arc<Locality>,
     pub(super) source: Arc<Resource>,
 }
 
@@ -54,6 +56,7 @@ impl Own {
             authorization,
             tokens: TokenRules::new(&model.tokens),
             limits,
+            locality: Arc::new(model.locality.clone()),
             model: model.clone(),
             source: Arc::clone(source),
         };

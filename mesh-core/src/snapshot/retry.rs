@@ -3,6 +3,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use crate::message::Headers;
 use crate::model::{RetryOn, RetryPolicy};
 
 /// A retry policy, compiled. The conditions are judged by `decide::retry`.
@@ -14,8 +15,13 @@ pub struct Retry {
     pub per_try_timeout: Option<Duration>,
     /// First back-off.
     pub backoff: Duration,
+    /// Whether endpoints that were tried are avoided.
+    pub elsewhere: bool,
+    /// Whether localities that two tries have failed in are left.
+    pub other_localities: bool,
     conditions: u32,
     statuses: Box<[u16]>,
+    headers: Box<[String]>,
 }
 
 impl Retry {
@@ -26,8 +32,11 @@ impl Retry {
             attempts: model.attempts,
             per_try_timeout: per_try.filter(|time| timeout.is_none_or(|whole| *time < whole)),
             backoff: model.backoff.duration(),
+            elsewhere: !model.same_endpoints,
+            other_localities: model.other_localities,
             conditions: model.on.iter().fold(0, |set, on| set | bit(*on)),
             statuses: model.statuses.as_slice().into(),
+            headers: model.headers.as_slice().into(),
         }
     }
 
@@ -64,6 +73,11 @@ impl Retry {
     /// Whether a status is on the policy's list.
     pub fn lists(&self, status: u16) -> bool {
         self.statuses.contains(&status)
+    }
+
+    /// Whether a response has a header of the policy's list.
+    pub fn lists_one_of(&self, headers: &Headers) -> bool {
+        self.headers.iter().any(|name| headers.contains(name))
     }
 }
 

@@ -79,7 +79,8 @@ fn endpoints_without_a_cluster_and_clusters_without_endpoints() {
     let mut config: Config = [cluster("c", 1), endpoints("other", &[1])].into_iter().collect();
     let (first, problems) = compile(None, &config);
     let pick = |snapshot: &Snapshot| {
-        let how = Pick { now: std::time::Instant::now(), dice: &mut Dice::seeded(1), hash: None, avoid: &[] };
+        let mut dice = Dice::seeded(1);
+        let how = Pick::first(std::time::Instant::now(), &mut dice, None);
         snapshot.cluster("c").unwrap().pick(how).is_some()
     };
     assert!(problems.is_empty() && !pick(&first));

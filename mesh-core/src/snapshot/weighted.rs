@@ -30,12 +30,18 @@ impl<T> Weighted<T> {
 
     /// The index of one, by weight. `None` when there is none, or when several all weigh nothing.
     pub fn pick(&self, dice: &mut Dice) -> Option<usize> {
+        self.at(|| dice.wide())
+    }
+
+    /// As [`Weighted::pick`], with a number uniform over the whole of `u64` in place of the dice: the same number gives
+    /// the same item, and a changed weight moves as few numbers as can be between two items.
+    pub fn at(&self, number: impl FnOnce() -> u64) -> Option<usize> {
         match *self.sums {
             [] => None,
             [_] => Some(0),
             [.., 0] => None,
             [.., total] => {
-                let at = dice.below_wide(total);
+                let at = Dice::scale(number(), total);
                 Some(self.sums.partition_point(|&sum| sum <= at))
             }
         }

@@ -75,7 +75,7 @@ impl Journey<'_> {
         if let Target::Original(_) = towards.target {
             return passed_through(&towards.target);
         }
-        let pick = Pick { now: Instant::now(), dice: &mut hop.dice, hash: towards.hash, avoid: &[] };
+        let pick = Pick::first(Instant::now(), &mut hop.dice, towards.hash);
         let chosen = cluster.pick(pick).map(|endpoint| endpoint.model.clone());
         let all: Vec<Endpoint> =
             cluster.endpoints().endpoints().iter().map(|endpoint| endpoint.model.clone()).collect();

@@ -1,8 +1,9 @@
 //! What of DestinationRules has no effect here.
 
+use mesh_core::model::HashTable;
+
 use crate::api::networking::{
-    ConnectionPoolSettings, DestinationRule, H2UpgradePolicy, LoadBalancerSettings, OutlierDetection,
-    TrafficPolicy,
+    ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, OutlierDetection, TrafficPolicy,
 };
 use crate::problem::Problem;
 
@@ -47,31 +48,38 @@ impl Teller<'_> {
 
     fn load_balancer(&mut self, settings: Option<&LoadBalancerSettings>) {
         let Some(settings) = settings else { return };
-        self.tell("loadBalancer.localityLbSetting", settings.locality_lb_setting.is_some());
-        self.tell("loadBalancer.warmup", settings.warmup.is_some());
-        self.tell("loadBalancer.warmupDurationSecs", settings.warmup_duration_secs.is_some());
+        let hash = settings.consistent_hash.as_ref();
+        let size = hash.and_then(|hash| hash.maglev?.table_size);
+        if let Some(size) = size
+            && !u32::try_from(size).is_ok_and(HashTable::takes)
+        {
+            let field = format!("{}.loadBalancer.consistentHash.maglev.tableSize", self.field);
+            let message = format!(
+                "{size} is not used: a table's size is a prime, at most {}; one that fits is chosen",
+                HashTable::LARGEST
+            );
+            self.report.push(Problem::warning(field, message));
+        }
+        let attributes = hash.and_then(|hash| hash.http_cookie.as_ref());
+        let attributes = attributes.is_some_and(|cookie| !cookie.attributes.is_empty());
+        self.tell("loadBalancer.consistentHash.httpCookie.attributes", attributes);
         self.tell("loadBalancer.zoneAwareLbSetting", settings.zone_aware_lb_setting.is_some());
     }
 
     fn connection_pool(&mut self, settings: Option<&ConnectionPoolSettings>) {
         let Some(settings) = settings else { return };
-        if let Some(tcp) = &settings.tcp {
-            self.tell("connectionPool.tcp.tcpKeepalive", tcp.tcp_keepalive.is_some());
-            self.tell("connectionPool.tcp.maxConnectionDuration", tcp.max_connection_duration.is_some());
+        if settings.tcp.as_ref().is_some_and(|tcp| tcp.max_connection_duration.is_some()) {
+            let field = format!("{}.connectionPool.tcp.maxConnectionDuration", self.field);
+            self.report
+                .push(Problem::warning(field, "holds for HTTP only; other connections are not closed"));
         }
         if let Some(http) = &settings.http {
-            let upgrades = http.h2_upgrade_policy == Some(H2UpgradePolicy::Upgrade);
-            self.tell("connectionPool.http.h2UpgradePolicy", upgrades);
-            self.tell("connectionPool.http.useClientProtocol", http.use_client_protocol == Some(true));
-            self.tell("connectionPool.http.maxConcurrentStreams", http.max_concurrent_streams.is_some());
             self.tell("connectionPool.http.http2KeepAlive", http.http2_keep_alive.is_some());
         }
     }
 
     fn outlier_detection(&mut self, settings: Option<&OutlierDetection>) {
         let Some(settings) = settings else { return };
-        let split = settings.split_external_local_origin_errors == Some(true);
-        self.tell("outlierDetection.splitExternalLocalOriginErrors", split);
         let codes = settings.outlier_detection_http_error_codes.is_some();
         self.tell("outlierDetection.outlierDetectionHttpErrorCodes", codes);
     }

@@ -40,18 +40,24 @@ fn translate(retries: &HttpRetry, field: &str, report: &mut Vec<Problem>) -> Ret
             .filter(|t| !t.is_zero())
             .map(Into::into),
         backoff: retries.backoff.map_or(BACKOFF, |backoff| backoff.get().into()),
+        same_endpoints: retries.retry_ignore_previous_hosts == Some(false),
+        other_localities: retries.retry_remote_localities == Some(true),
         ..RetryPolicy::default()
     };
-    if retries.retry_remote_localities == Some(true) {
-        let field = format!("{field}.retryRemoteLocalities");
-        report.push(Problem::warning(field, "not supported; has no effect"));
-    }
     if retries.retry_on.trim().is_empty() {
         return policy;
     }
     policy.on.clear();
     for word in retries.retry_on.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-        match (condition(word), word.parse()) {
+        // HTTP/3 is not spoken to destinations, so nothing ever fails after a connection of it.
+        if word == "http3-post-connect-failure" {
+            continue;
+        }
+        if word == "retriable-headers" {
+            let field = format!("{field}.retryOn");
+            report.push(Problem::warning(field, "retriable-headers is not supported; has no effect"));
+        }
+        match (RetryOn::named(word), word.parse()) {
             (Some(condition), _) => policy.on.push(condition),
             (None, Ok(status)) => policy.statuses.push(status),
             (None, Err(_)) => {
@@ -64,27 +70,6 @@ fn translate(retries: &HttpRetry, field: &str, report: &mut Vec<Problem>) -> Ret
         policy.on.push(RetryOn::RetriableStatus);
     }
     policy
-}
-
-/// The vocabulary of `retryOn` (semantics.md 15).
-fn condition(word: &str) -> Option<RetryOn> {
-    Some(match word {
-        "5xx" => RetryOn::Any5xx,
-        "gateway-error" => RetryOn::GatewayError,
-        "reset" => RetryOn::Reset,
-        "reset-before-request" => RetryOn::ResetBeforeRequest,
-        "connect-failure" => RetryOn::ConnectFailure,
-        "refused-stream" => RetryOn::RefusedStream,
-        "retriable-4xx" => RetryOn::Retriable4xx,
-        "retriable-status-codes" => RetryOn::RetriableStatus,
-        "envoy-ratelimited" => RetryOn::EnvoyRatelimited,
-        "cancelled" => RetryOn::GrpcCancelled,
-        "deadline-exceeded" => RetryOn::GrpcDeadlineExceeded,
-        "internal" => RetryOn::GrpcInternal,
-        "resource-exhausted" => RetryOn::GrpcResourceExhausted,
-        "unavailable" => RetryOn::GrpcUnavailable,
-        _ => return None,
-    })
 }
 
 /// Faults; without a percentage none is injected (semantics.md 11).

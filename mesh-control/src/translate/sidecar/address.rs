@@ -102,12 +102,15 @@ pub fn pod_cluster(scope: &Scope<'_>, name: &str) -> Option<(Cluster, Endpoints)
         protocol: declared.protocol,
         external: false,
         load_balancer: LoadBalancer::default(),
+        locality: None,
+        warm_up: None,
         pool: ConnectionPool::default(),
         outlier: None,
         tls: if auto { ClusterTls::Auto } else { ClusterTls::Disabled },
         origin: None,
     };
-    let endpoints =
-        Endpoints { cluster: name.to_owned(), endpoints: vec![endpoints::of_pod(scope, &endpoint)] };
+    let mut endpoint = endpoints::of_pod(scope, &endpoint);
+    endpoint.locality.labels.clear();
+    let endpoints = Endpoints { cluster: name.to_owned(), endpoints: vec![endpoint] };
     Some((cluster, endpoints))
 }

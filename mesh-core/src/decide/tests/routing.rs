@@ -333,7 +333,8 @@ fn s45_a_host_of_another_tls_server_is_misdirected() {
 fn a_hashing_cluster_goes_by_what_the_request_brings_or_gives_it_a_cookie() {
     let hashing = |key: Value| {
         let mut hashing = cluster("v1");
-        hashing["cluster"]["loadBalancer"] = json!({"consistentHash": {"key": key, "minimumRingSize": null}});
+        hashing["cluster"]["loadBalancer"] =
+            json!({"consistentHash": {"key": key, "table": {"maglev": {"size": null}}}});
         snapshot(vec![routes("r:9080", json!(["reviews"]), vec![rule(json!({}))]), hashing])
     };
     let planned = |key: &Value, line: &str, fields: &[(&str, &str)]| {
@@ -360,4 +361,31 @@ fn a_hashing_cluster_goes_by_what_the_request_brings_or_gives_it_a_cookie() {
     assert!(set.ends_with("; Max-Age=60; Path=/; HttpOnly"), "{set}");
     let again = planned(&key, "GET reviews/", &[("cookie", set.split(';').next().unwrap())]);
     assert_eq!((again.hash, again.cookie.is_none()), (first.hash, true));
+}
+
+#[test]
+fn a_session_stays_with_its_side_of_a_weighted_split() {
+    let side = |name: &str| {
+        let mut side = cluster(name);
+        let (key, table) = (json!({"header": "x-user"}), json!({"maglev": {"size": null}}));
+        side["cluster"]["loadBalancer"] = json!({"consistentHash": {"key": key, "table": table}});
+        side
+    };
+    let split = |v2: u32| {
+        let mut split = rule(json!({}));
+        let backend = |cluster: &str, weight: u32| json!({"cluster": cluster, "weight": weight});
+        split["action"] = json!({"forward": [backend("v1", 100 - v2), backend("v2", v2)]});
+        snapshot(vec![routes("r:9080", json!(["reviews"]), vec![split]), side("v1"), side("v2")])
+    };
+    let (ten, twenty) = (split(10), split(20));
+    let backend = |snapshot: &Snapshot, user: &str, seed: u64| {
+        let head = head("GET reviews/", &[("x-user", user)]);
+        plan(step(&mut Decide::new(), snapshot, outbound(), &head, &mut Dice::seeded(seed))).backend
+    };
+    let users: Vec<String> = (0..2_000).map(|user| format!("user-{user}")).collect();
+    assert!(users.iter().all(|user| backend(&ten, user, 1) == backend(&ten, user, 2)));
+    let canaries = users.iter().filter(|user| backend(&ten, user, 1) == 1).count();
+    assert!((150..250).contains(&canaries), "{canaries} of 2000 instead of a tenth");
+    let back = users.iter().filter(|user| backend(&ten, user, 1) == 1 && backend(&twenty, user, 1) == 0);
+    assert_eq!(back.count(), 0, "who has seen the new version stays with it when its share grows");
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::{Facts, Key, KeyView, Lease, Origin};
 use crate::engine::codec::{h1, h2};
 use crate::engine::dial::{self, DialError, Dialled, Security};
+use crate::engine::socket;
 use crate::engine::stream::Transport;
 use crate::engine::worker::Worker;
 use crate::failure::Failure;
@@ -163,7 +164,14 @@ pub(crate) async fn open(
     };
     let dialled = dial::dial(worker, address, &security, protocol, route.connect_timeout()).await;
     match &dialled {
-        Ok(_) => worker.count(Counter::UpstreamConnections),
+        Ok(made) => {
+            if let Route::Endpoint(cluster, _) = route
+                && let Some(probes) = &cluster.model.pool.keepalive
+            {
+                socket::keep_alive(made.stream.socket(), probes);
+            }
+            worker.count(Counter::UpstreamConnections);
+        }
         Err(DialError::Handshake(..)) => worker.count(Counter::HandshakesFailed),
         Err(_) => {}
     }
@@ -269,8 +277,17 @@ impl<'a> Route<'a> {
             }
             Self::Original(_) => (None, IDLE_TIME),
         };
+        let pool = match self {
+            Self::Endpoint(cluster, _) => Some(&cluster.model.pool),
+            Self::Original(_) => None,
+        };
+        let ends = pool.and_then(|pool| Instant::now().checked_add(pool.max_connection_duration?.duration()));
+        let most_streams = pool.and_then(|pool| pool.max_concurrent_streams);
         let facts = Rc::new(self.facts(address, dialled.stream.socket().local_addr().ok()));
-        Origin { made_with: dialled.made_with.clone(), most_requests, idle_time, permit, facts }
+        {
+            let made_with = dialled.made_with.clone();
+            Origin { made_with, most_requests, idle_time, ends, most_streams, permit, facts }
+        }
     }
 
     /// Who is at the other end.

@@ -220,6 +220,7 @@ pub(super) fn own(role: Role) -> Own {
         role,
         identity: "spiffe://cluster.local/ns/default/sa/web".parse().unwrap(),
         workload: workload("web-1", "uid-web"),
+        locality: Locality::default(),
         mesh: MeshSettings {
             trust_domain: "cluster.local".into(),
             trust_domain_aliases: Vec::new(),
@@ -281,6 +282,8 @@ pub(super) fn cluster(name: &str, protocol: Protocol) -> Cluster {
         protocol,
         external: false,
         load_balancer: Default::default(),
+        locality: None,
+        warm_up: None,
         pool: Default::default(),
         outlier: None,
         tls: Default::default(),

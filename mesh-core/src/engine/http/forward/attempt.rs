@@ -49,6 +49,8 @@ impl Failed {
 #[derive(Default)]
 pub(super) struct Attempt {
     tried: Vec<EndpointKey>,
+    /// Who was asked last; becomes one of those that were tried with the next try.
+    last: Option<Arc<Endpoint>>,
     /// Who is being asked now.
     asked: Option<Arc<Endpoint>>,
 }
@@ -74,25 +76,29 @@ impl Tries<'_> {
     pub(super) async fn send(&mut self, account: &mut Account) -> Result<Answered, Failed> {
         let plan = self.plan;
         let endpoint = match &plan.target {
-            Target::Cluster(cluster) => Some(self.pick(cluster)?),
+            Target::Cluster(cluster) => {
+                self.attempt.tried.extend(self.attempt.last.take().map(|last| last.key().clone()));
+                Some(self.pick(cluster)?)
+            }
             Target::Original(_) => None,
         };
+        self.attempt.last.clone_from(&endpoint);
         let active = endpoint.as_ref().map(Endpoint::begin);
         self.attempt.asked.clone_from(&endpoint);
         let result = self.exchange(endpoint.as_ref(), account).await;
         if let Some(outcome) = outcome(&result) {
             self.attempt.report(self.worker, plan, outcome);
         }
-        if let (Err(_), Some(endpoint)) = (&result, &endpoint) {
-            self.attempt.tried.push(endpoint.key().clone());
-        }
         result.map(|answered| Answered { active, ..answered })
     }
 
     fn pick(&self, cluster: &Arc<Cluster>) -> Result<Arc<Endpoint>, Failed> {
         let picked = self.worker.dice(|dice| {
-            let avoid = &self.attempt.tried;
-            cluster.pick(Pick { now: Instant::now(), dice, hash: self.plan.hash, avoid })
+            let (tried, retry) = (self.attempt.tried.as_slice(), &self.plan.retry);
+            let avoid = if retry.elsewhere { tried } else { &[] };
+            // Localities are left after every second try (Istio's `previous_priorities`).
+            let leave = if retry.other_localities { &tried[..tried.len() / 2 * 2] } else { &[] };
+            cluster.pick(Pick { avoid, leave, ..Pick::first(Instant::now(), dice, self.plan.hash) })
         });
         picked.ok_or(Failed::because(Failure::NoHealthyUpstream))
     }
@@ -142,8 +148,11 @@ impl Tries<'_> {
     fn version(&self) -> Version {
         let spoken = if self.head.version == Version::Http2 { Version::Http2 } else { Version::Http11 };
         let gateway = matches!(self.downstream.through, Through::Gateway { .. });
+        let pool = self.plan.cluster.as_ref().map(|cluster| &cluster.model.pool);
         match self.plan.cluster.as_ref().map(|cluster| cluster.model.protocol) {
             _ if self.head.upgrade.is_some() => Version::Http11,
+            _ if pool.is_some_and(|pool| pool.use_client_protocol) => spoken,
+            _ if pool.is_some_and(|pool| pool.upgrade) => Version::Http2,
             Some(Protocol::Http2 | Protocol::Grpc) => Version::Http2,
             Some(_) if gateway => Version::Http11,
             _ => spoken,

@@ -38,7 +38,7 @@ pub(super) fn send(worker: &Rc<Worker>, plan: &Plan, head: &RequestHead, body: &
 
 async fn copy(worker: &Rc<Worker>, cluster: &Arc<Cluster>, head: &RequestHead) {
     let Ok(_permit) = cluster.admit() else { return };
-    let pick = |dice: &mut _| cluster.pick(Pick { now: Instant::now(), dice, hash: None, avoid: &[] });
+    let pick = |dice: &mut _| cluster.pick(Pick::first(Instant::now(), dice, None));
     let Some(endpoint) = worker.dice(pick) else { return };
     let _active = endpoint.begin();
     let version = mirror_version(cluster, head);
