@@ -18,6 +18,7 @@ pub mod units;
 
 pub use address::{Address, Destination, DnsName, TcpRoute, Workload};
 pub use authz::{AuthzAction, AuthzPolicy, AuthzRule, Condition, MtlsMode, OperationMatch, SourceMatch};
+pub use cluster::{ALLOTTED, is_allotted};
 pub use cluster::{
     Cluster, ClusterTls, ConnectionPool, ConsistentHash, Endpoint, EndpointAddress, Endpoints, HashKey,
     LoadBalancer, Locality, OutlierDetection, Transport,

@@ -45,31 +45,55 @@ pub struct EndpointSet {
     sums: Box<[u64]>,
     maglev: OnceLock<Maglev>,
     source: Option<Arc<Resource>>,
+    has_names: bool,
 }
 
 impl EndpointSet {
     /// Builds the set from a cluster's endpoints; state is taken over from `previous` by address and pod UID.
     pub fn new(source: Option<Arc<Resource>>, previous: Option<&Self>) -> Self {
         let models = match source.as_deref() {
-            Some(Resource::Endpoints(model)) => model.endpoints.as_slice(),
-            _ => &[],
+            Some(Resource::Endpoints(model)) => model.endpoints.clone(),
+            _ => Vec::new(),
         };
+        Self::resolved(source, models, previous)
+    }
+
+    /// The same with addresses in place of the names in `source`.
+    pub fn resolved(
+        source: Option<Arc<Resource>>,
+        models: Vec<model::Endpoint>,
+        previous: Option<&Self>,
+    ) -> Self {
         let known: HashMap<&EndpointKey, &Arc<EndpointState>> = previous
             .iter()
             .flat_map(|set| set.endpoints.iter())
             .map(|endpoint| (endpoint.key(), &endpoint.state))
             .collect();
-        let endpoint = |model: &model::Endpoint| {
-            let key = EndpointKey::of(model);
+        let endpoint = |model: model::Endpoint| {
+            let key = EndpointKey::of(&model);
             let state = match known.get(&key) {
                 Some(state) => Arc::clone(state),
                 None => Arc::new(EndpointState::new(key)),
             };
-            Arc::new(Endpoint { model: model.clone(), state })
+            Arc::new(Endpoint { model, state, host: None })
         };
-        let endpoints: Box<[_]> = models.iter().map(endpoint).collect();
+        let endpoints: Box<[_]> = models.into_iter().map(endpoint).collect();
         let sums = running_sums(&endpoints);
-        Self { endpoints, sums, maglev: OnceLock::new(), source }
+        let has_names = named(source.as_deref()).next().is_some();
+        Self { endpoints, sums, maglev: OnceLock::new(), source, has_names }
+    }
+
+    /// Whether the configuration names some endpoints by names that are to be resolved.
+    pub const fn has_names(&self) -> bool {
+        self.has_names
+    }
+
+    /// The endpoints as they were configured, names included.
+    pub fn configured(&self) -> &[model::Endpoint] {
+        match self.source.as_deref() {
+            Some(Resource::Endpoints(model)) => &model.endpoints,
+            _ => &[],
+        }
     }
 
     /// What the set was built from.
@@ -194,6 +218,14 @@ impl EndpointSet {
         usable * u64::from(PerMillion::ALWAYS.parts())
             >= self.endpoints.len() as u64 * u64::from(least.parts())
     }
+}
+
+fn named(source: Option<&Resource>) -> impl Iterator<Item = &model::Endpoint> {
+    let all = match source {
+        Some(Resource::Endpoints(model)) => model.endpoints.as_slice(),
+        _ => &[],
+    };
+    all.iter().filter(|endpoint| matches!(endpoint.address, model::EndpointAddress::Name(..)))
 }
 
 fn running_sums(endpoints: &[Arc<Endpoint>]) -> Box<[u64]> {

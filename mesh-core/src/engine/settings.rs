@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::codec::{h1, h2};
@@ -24,6 +25,10 @@ pub struct Settings {
     pub inherited: HashMap<u16, TcpListener>,
     /// The mark set on upstream sockets, so that capture leaves them alone. Default [`MARK`].
     pub mark: Option<u32>,
+    /// Who resolves the names of destinations; empty for those of `/etc/resolv.conf`.
+    pub resolvers: Vec<SocketAddr>,
+    /// PEM file with authorities that count beside the system's for TLS that is originated.
+    pub extra_roots: Option<PathBuf>,
     /// Bounds on time and space.
     pub limits: Limits,
 }
@@ -37,6 +42,8 @@ impl Default for Settings {
             gateway: None,
             inherited: HashMap::new(),
             mark: Some(MARK),
+            resolvers: Vec::new(),
+            extra_roots: None,
             limits: Limits::default(),
         }
     }

@@ -4,6 +4,7 @@
 mod gateway;
 mod harness;
 mod mutual_tls;
+mod origination;
 mod outbound;
 mod retries;
 mod streams;

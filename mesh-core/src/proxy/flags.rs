@@ -1,7 +1,9 @@
 //! The settings that every proxy takes, from flags or from the environment a pod gives it.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::engine::Settings;
 use crate::model::Role;
 use crate::subscribe;
 
@@ -23,6 +25,12 @@ pub struct Flags {
     /// Worker threads
     #[arg(long, env = "MESH_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
+    /// Who resolves names of destinations outside the mesh, in place of `/etc/resolv.conf`
+    #[arg(long, env = "MESH_DNS_UPSTREAM", value_delimiter = ',', value_parser = resolver, value_name = "ADDRESS[:PORT],…")]
+    dns_upstream: Vec<SocketAddr>,
+    /// PEM file with authorities that count beside the system's where TLS is originated
+    #[arg(long, env = "MESH_EXTRA_ROOTS", value_name = "FILE")]
+    extra_roots: Option<PathBuf>,
     /// The pod's name
     #[arg(long, env = "POD_NAME")]
     pod: String,
@@ -34,7 +42,7 @@ pub struct Flags {
     pod_uid: String,
     /// The pod's address
     #[arg(long, env = "POD_IP")]
-    address: std::net::IpAddr,
+    address: IpAddr,
     /// The pod's service account
     #[arg(long, env = "SERVICE_ACCOUNT", default_value = "default")]
     service_account: String,
@@ -44,6 +52,11 @@ impl Flags {
     /// Worker threads.
     pub fn workers(&self) -> usize {
         usize::from(self.workers)
+    }
+
+    /// The engine's settings, with what these flags say of destinations outside.
+    pub(super) fn complete(&self, settings: Settings) -> Settings {
+        Settings { resolvers: self.dns_upstream.clone(), extra_roots: self.extra_roots.clone(), ..settings }
     }
 
     pub(super) fn subscription(&self, role: Role) -> subscribe::Settings {
@@ -60,4 +73,9 @@ impl Flags {
             address: self.address.to_string(),
         }
     }
+}
+
+fn resolver(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
+    address.or_else(|_| text.parse()).map_err(|_| format!("{text:?} is not an address"))
 }
