@@ -11,6 +11,7 @@ mod binaries;
 mod calls;
 mod certificates;
 mod change;
+mod egress;
 mod failover;
 mod fixture;
 mod footprint;
@@ -66,10 +67,22 @@ fn service_to_service() {
     scenario::run(&mesh, &[&SERVICES[..], &[prometheus::scenarios()]].concat());
 }
 
+/// Rows Y14-Y17, S09-S14, S31-S33.
+#[test]
+fn egress() {
+    let certificate = certificates::certificate("outside-cert", egress::HOSTS);
+    let secret = format!("secret/outside-cert/{}", egress::HOSTS.join(","));
+    let workloads = [secret.as_str(), "authority/outside-cert/outside-ca/default", "egress/workloads.yaml"];
+    let Some(mesh) = Mesh::up_trusting(&workloads, &certificate.authority) else { return };
+    scenario::run(&mesh, &[egress::SCENARIOS]);
+}
+
 /// Cheap, and runs everywhere: a typing error in a reference should not need a mesh to be found.
 #[test]
 fn every_reference_names_a_manifest() {
-    let all = [INGRESS.as_slice(), &BOOKINFO, &SERVICES, &[prometheus::all()]].concat().concat();
+    let all = [INGRESS.as_slice(), &BOOKINFO, &SERVICES, &[egress::SCENARIOS], &[prometheus::all()]]
+        .concat()
+        .concat();
     for reference in all.iter().flat_map(scenario::Scenario::references) {
         assert!(fixture::manifest(reference).contains("\nkind: "), "{reference} holds no object");
     }

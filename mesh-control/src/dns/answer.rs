@@ -6,6 +6,8 @@ use hickory_proto::op::{Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
 use mesh_core::model::{Host, HostPattern};
 
+use crate::api::Item;
+use crate::api::core::Service;
 use crate::api::meta::StringMap;
 use crate::translate::scope::CLUSTER_DOMAIN;
 use crate::translate::{Client, Scope, sidecar};
@@ -22,6 +24,8 @@ pub(super) enum Transport {
 const TTL: u32 = 5;
 /// Answers over UDP that every resolver takes.
 const SHORTEST_UDP: usize = 512;
+/// Hosts that a Service is published under, separated by commas.
+const PUBLISHED_NAMES: &str = "external-dns.alpha.kubernetes.io/hostname";
 const HEADER_LENGTH: usize = 12;
 
 /// The answer; none to what is not a query, so that two servers never talk to each other for ever.
@@ -84,8 +88,27 @@ fn lookup(view: &View, host: &Host) -> Found {
             Found::Addresses(sidecar::pods(&scope, service))
         }
         _ if host.as_str().ends_with(CLUSTER_DOMAIN) => Found::Nothing,
-        _ => Found::NotOurs,
+        _ => published(view, host),
     }
+}
+
+/// Names that Services publish, as ExternalDNS would: with them one Service stands in for a host outside.
+fn published(view: &View, host: &Host) -> Found {
+    let labels = StringMap::new();
+    let names = |service: &Item<'_, Service>| {
+        let annotation = service.object.meta.annotation(PUBLISHED_NAMES).unwrap_or_default();
+        annotation.split(',').filter_map(|name| HostPattern::parse(name.trim()).ok()).collect::<Vec<_>>()
+    };
+    let services = view.world().oldest_first::<Service>();
+    let Some(service) = services.iter().find(|service| names(service).iter().any(|it| it.matches(host)))
+    else {
+        return Found::NotOurs;
+    };
+    let client = Client { namespace: service.namespace(), labels: &labels };
+    let scope = Scope { world: view.world(), catalog: view.catalog(), client };
+    let full = format!("{}.{}.svc.{CLUSTER_DOMAIN}", service.name(), service.namespace());
+    let found = Host::parse(&full).ok().and_then(|full| view.catalog().find(&full, service.namespace()));
+    found.map_or(Found::NotOurs, |service| Found::Addresses(sidecar::pods(&scope, service)))
 }
 
 fn data(address: IpAddr, wanted: RecordType) -> Option<RData> {
