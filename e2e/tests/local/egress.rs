@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 
 use crate::answers::Answer;
 use crate::mesh::Mesh;
@@ -19,6 +20,7 @@ const ENTRY: &str = "documents/12-egress-tls-origination.yaml#ServiceEntry";
 const GATEWAY: &str = "documents/12-egress-tls-origination.yaml#Gateway";
 const RULE: &str = "documents/12-egress-tls-origination.yaml#DestinationRule";
 const ROUTES: &str = "documents/12-egress-tls-origination.yaml#VirtualService";
+const LOG: &str = "mesh/json-access-log.yaml";
 const WILDCARD_CA: &str = "authority/outside-cert/external-ca/istio-system";
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -42,7 +44,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "Y17 the VirtualService leads through the gateway and its routes are named in the log",
-        given: &[ENTRY, GATEWAY, RULE],
+        given: &[ENTRY, GATEWAY, RULE, LOG],
         key: Key::Manifest(ROUTES),
         then: routes_are_named,
     },
@@ -77,7 +79,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "S31 only payments may reach the approved host, and every attempt is on record",
-        given: &[YAHOO],
+        given: &[YAHOO, LOG],
         key: Key::Manifest("egress/only-payments.yaml"),
         then: only_payments,
     },
@@ -99,7 +101,7 @@ fn leaves_as_tls(given: &Given<'_>) -> anyhow::Result<()> {
         ensure!(seen.is_none() || header == "x-envoy-attempt-count", "{header} left the mesh: {seen:?}");
     }
     mesh.eventually(|| {
-        let metrics = mesh.egress_metrics();
+        let metrics = mesh.egress_metrics("stray");
         let by_name = |line: &&str| {
             line.starts_with("istio_requests_total")
                 && line.contains(r#"destination_service="finance.yahoo.com""#)
@@ -126,11 +128,19 @@ fn came_from_gateway(mesh: &Mesh, answer: &Answer) -> anyhow::Result<()> {
 fn routes_are_named(given: &Given<'_>) -> anyhow::Result<()> {
     let mesh = given.mesh;
     mesh.eventually(|| through_gateway(mesh, "finance.yahoo.com"))?;
-    let inside = mesh.eventually_in_log("shop", "outbound|80||istio-egressgateway")?;
-    ensure!(inside.trim_end().ends_with(" mesh"), "the sidecar names no route: {inside}");
-    let outside = mesh.egress_log("outbound|443||finance.yahoo.com")?;
-    ensure!(outside.contains("yahoo-egressgateway"), "the gateway names no route: {outside}");
-    Ok(())
+    mesh.eventually(|| {
+        through_gateway(mesh, "finance.yahoo.com")?;
+        let inside = record(&mesh.eventually_in_log("shop", "outbound|80||istio-egressgateway")?)?;
+        ensure!(inside["route_name"] == "mesh", "the sidecar's route is {}", inside["route_name"]);
+        let outside = record(&mesh.egress_log("outbound|443||finance.yahoo.com")?)?;
+        let name = &outside["route_name"];
+        ensure!(name == "yahoo-egressgateway", "the gateway's route is {name}");
+        Ok(())
+    })
+}
+
+fn record(line: &str) -> anyhow::Result<Value> {
+    serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))
 }
 
 fn undeclared_is_blocked(given: &Given<'_>) -> anyhow::Result<()> {
@@ -174,7 +184,7 @@ fn measured_and_traced(given: &Given<'_>) -> anyhow::Result<()> {
         ensure!(whole, "no trace goes through the gateway");
         Ok(())
     })?;
-    let metrics = mesh.egress_metrics();
+    let metrics = mesh.egress_metrics("stray");
     for name in [
         "istio_requests_total",
         "istio_request_duration_milliseconds_bucket",
@@ -196,10 +206,13 @@ fn only_payments(given: &Given<'_>) -> anyhow::Result<()> {
         mesh.get("shop", &["http://finance.yahoo.com/not-for-shop"]).status(403)?;
         mesh.get("payments", &["http://finance.yahoo.com/for-payments"]).answered_by("outside").map(drop)
     })?;
-    let denied = mesh.egress_log("/not-for-shop")?;
-    ensure!(denied.contains(" 403 ") && denied.contains("rbac_access_denied"), "not on record: {denied}");
-    let allowed = mesh.egress_log("/for-payments")?;
-    ensure!(allowed.contains(" 200 "), "not on record: {allowed}");
+    for (path, status, account) in [("/not-for-shop", 403, "shop"), ("/for-payments", 200, "payments")] {
+        let record = record(&mesh.egress_log(path)?)?;
+        ensure!(record["response_code"] == status, "{path} is on record with {}", record["response_code"]);
+        let caller = &record["downstream_peer_uri_san"];
+        let expected = format!("spiffe://cluster.local/ns/default/sa/{account}");
+        ensure!(*caller == expected, "{path} is on record as called by {caller}");
+    }
     Ok(())
 }
 

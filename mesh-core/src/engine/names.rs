@@ -45,6 +45,8 @@ pub(crate) struct Names {
 #[derive(Default)]
 struct Name {
     answer: Mutex<Option<Answer>>,
+    /// When it was found to have none.
+    failed: Mutex<Option<Instant>>,
     /// Many who want a name ask once.
     turn: tokio::sync::Mutex<()>,
 }
@@ -64,6 +66,8 @@ pub(crate) enum Unresolved {
     NoAnswer(String),
     #[error("no resolver is configured")]
     NoResolver,
+    #[error("it had no address a moment ago")]
+    Lately,
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     #[error("it resolves to {0} only, where hosts outside the mesh must not lead")]
@@ -119,6 +123,9 @@ impl Names {
         if let Some(answer) = name.fresh() {
             return Ok(answer);
         }
+        if name.has_failed_lately() {
+            return Err(Unresolved::Lately);
+        }
         match query::ask_all(&self.servers, self.mark, host).await {
             Ok((addresses, ttl)) => {
                 let fresh_until = Instant::now() + ttl.clamp(TTL[0], TTL[1]);
@@ -133,7 +140,10 @@ impl Names {
                     tracing::debug!(%host, %error, "name not resolved again; its last answer stays");
                     Ok(name.set(Answer { fresh_until: Instant::now() + AGAIN, ..last }))
                 }
-                None => Err(error),
+                None => {
+                    name.forget();
+                    Err(error)
+                }
             },
         }
     }
@@ -169,6 +179,13 @@ impl Name {
 
     fn forget(&self) {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Those who wait for their turn must not each ask again for what is not there.
+    fn has_failed_lately(&self) -> bool {
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|at| at.elapsed() < TTL[0])
     }
 }
 

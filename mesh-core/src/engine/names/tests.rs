@@ -148,6 +148,15 @@ async fn many_who_want_a_name_ask_once() {
     assert_eq!(server.asked.load(Ordering::SeqCst), 1);
 }
 
+#[tokio::test]
+async fn a_name_that_is_not_there_is_asked_for_once_a_second() {
+    let server = resolver(vec![Say::Code(ResponseCode::NXDomain)]).await;
+    let names = names(&[&server]);
+    let all = futures_util::future::join_all((0..50).map(|_| resolve(&names))).await;
+    assert!(all.iter().all(Result::is_err));
+    assert_eq!(server.asked.load(Ordering::SeqCst), 1);
+}
+
 /// security.md EG-04: an answer that flips to an address of ours.
 #[tokio::test]
 async fn names_outside_the_mesh_never_lead_into_our_neighbourhood() {
