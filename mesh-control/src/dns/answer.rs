@@ -171,6 +171,22 @@ mod tests {
     }
 
     #[test]
+    fn names_that_services_publish_lead_to_their_pods() {
+        let annotation = "metadata: {annotations: {external-dns.alpha.kubernetes.io/hostname: \"a.example.com, *.b.example.com\"}, ";
+        let yaml = service("web", 80, &["v1", "v2"]).replacen("metadata: {", annotation, 1);
+        assert!(yaml.contains("external-dns"), "{yaml}");
+        let view = view(&yaml);
+        for (name, code, count) in [
+            ("a.example.com.", ResponseCode::NoError, 2),
+            ("x.y.b.example.com.", ResponseCode::NoError, 2),
+            ("b.example.com.", ResponseCode::Refused, 0),
+        ] {
+            let reply = ask(&view, name, RecordType::A, Transport::Udp);
+            assert_eq!((reply.metadata.response_code, reply.answers.len()), (code, count), "{name}");
+        }
+    }
+
+    #[test]
     fn long_answers_are_cut_over_udp_only_and_noise_is_not_answered() {
         let versions: Vec<String> = (0..60).map(|at| format!("v{at}")).collect();
         let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
