@@ -44,11 +44,21 @@ pub(crate) struct Report {
     pub host: String,
     /// Address the connection came from: the sidecar's, when there is one.
     pub peer: String,
+    /// What the handshake said, where TLS ended here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsReport>,
     /// SPIFFE ID of the caller as the sidecar reports it.
     pub caller: Option<String>,
     pub headers: Vec<(String, String)>,
     pub request_bytes: usize,
     pub calls: Vec<CallReport>,
+}
+
+/// What a TLS handshake said.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TlsReport {
+    pub server_name: Option<String>,
+    pub client_certificate: bool,
 }
 
 /// What came of calling another service.

@@ -85,7 +85,10 @@ async fn open(app: &Arc<App>, listen: Listen, drain: Drain) -> anyhow::Result<()
         TcpListener::bind(address).await.with_context(|| format!("cannot listen on port {}", listen.port))?;
     print_line(&format!("{} listens on {} ({:?})", app.pod.pod, listener.local_addr()?, listen.kind));
     let acceptor = match (listen.kind, &app.settings.tls_cert, &app.settings.tls_key) {
-        (Kind::Https, Some(chain), Some(key)) => Some(TlsAcceptor::from(tls::server_config(chain, key)?)),
+        (Kind::Https, Some(chain), Some(key)) => {
+            let clients = app.settings.tls_client_ca.as_deref();
+            Some(TlsAcceptor::from(tls::server_config(chain, key, clients)?))
+        }
         _ => None,
     };
     tokio::spawn(accept(app.clone(), listener, listen.kind, acceptor, drain));
@@ -117,7 +120,7 @@ async fn accept(
             match (kind, tls) {
                 (Kind::Tcp, _) => tcp::serve(&app, stream, drain).await,
                 (_, Some(tls)) => connection::serve_tls(app, &tls, stream, peer, drain).await,
-                (_, None) => connection::serve(app, stream, peer, drain).await,
+                (_, None) => connection::serve(app, stream, peer, None, drain).await,
             }
             drop(slot);
         });

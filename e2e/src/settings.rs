@@ -64,6 +64,9 @@ pub(crate) struct ServeSettings {
     /// Private key (PEM) of the https ports.
     #[arg(long, env = "ECHO_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+    /// Authorities (PEM) one of which must have signed a client's certificate on the https ports.
+    #[arg(long, env = "ECHO_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
     /// How long requests in flight may take to finish after SIGTERM.
     #[arg(long, env = "ECHO_GRACE", value_parser = parse_duration, default_value = "10s")]
     pub grace: Duration,

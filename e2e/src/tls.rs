@@ -6,19 +6,34 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Reads the certificate chain and key of a server.
-pub(crate) fn server_config(chain: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> {
+/// Reads the certificate chain and key of a server, and whose certificates clients must show.
+pub(crate) fn server_config(
+    chain: &Path,
+    key: &Path,
+    clients: Option<&Path>,
+) -> anyhow::Result<Arc<ServerConfig>> {
     let certificates = read_certificates(chain)?;
     let key =
         PrivateKeyDer::from_pem_file(key).with_context(|| format!("cannot read key {}", key.display()))?;
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(certificates, key)?;
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let builder = match clients {
+        Some(authorities) => {
+            let mut store = RootCertStore::empty();
+            for certificate in read_certificates(authorities)? {
+                store.add(certificate)?;
+            }
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider()).build()?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(certificates, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -1,7 +1,8 @@
 //! DNS for pods without a proxy: names of services, answered with the addresses of their ready pods.
 //!
 //! There is no service proxy in front of such pods that would take a virtual address, so they are given the pods
-//! themselves. Names below the cluster's domain are ours alone; all others are asked of a broker where there is one, and
+//! themselves. Names below the cluster's domain are ours alone, and those that Services publish by ExternalDNS's annotation
+//! (`external-dns.alpha.kubernetes.io/hostname`) lead to their pods. All others are asked of a broker where there is one, and
 //! refused otherwise, which makes a resolver go on to its next server. Queries that are not well formed get an error or,
 //! if they are not even queries, nothing.
 

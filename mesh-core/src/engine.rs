@@ -12,12 +12,15 @@ pub mod body;
 pub mod codec;
 mod connection;
 mod demand;
+mod destination;
 mod detect;
 mod dial;
 mod drain;
 mod gateway_listeners;
 mod http;
 mod listen;
+mod names;
+mod origination;
 mod own;
 mod pool;
 mod resolve;
@@ -33,15 +36,17 @@ mod worker;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustls::pki_types::TrustAnchor;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use demand::{Demand, Questions};
+pub use names::nameservers;
 pub use settings::{Capture, Entrance, Limits, MARK, Settings};
 
 use crate::snapshot::Snapshot;
@@ -50,6 +55,7 @@ use crate::tls::MeshTls;
 use drain::Drain;
 use gateway_listeners::Opened;
 use listen::Door;
+use names::Names;
 use worker::Doors;
 
 /// What the engine shares with the rest of the program. Cheap to clone.
@@ -72,6 +78,9 @@ struct Shared {
     drain: Drain,
     stopped: CancellationToken,
     opened: Opened,
+    names: Names,
+    /// Read when a destination first needs them.
+    system_anchors: OnceLock<Arc<[TrustAnchor<'static>]>>,
 }
 
 /// A running engine. Dropping it cuts every connection.
@@ -92,7 +101,10 @@ impl Engine {
         let mut doors: Vec<Doors> = (0..count).map(|_| Doors::new()).collect();
         let outbound = open(settings.outbound, Door::Outbound, &mut doors)?;
         let inbound = open(settings.inbound, Door::Inbound, &mut doors)?;
+        let names = Names::new(resolvers(&settings.resolvers), settings.mark);
         let shared = Arc::new(Shared {
+            names,
+            system_anchors: OnceLock::new(),
             settings,
             handles,
             changes: watch::Sender::new(0),
@@ -157,6 +169,14 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Those given, else the system's.
+fn resolvers(given: &[SocketAddr]) -> Vec<SocketAddr> {
+    if !given.is_empty() {
+        return given.to_vec();
+    }
+    nameservers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
 }
 
 fn open(

@@ -24,6 +24,7 @@ pub mod units;
 pub use address::{Address, Destination, DnsName, TcpRoute, Workload};
 pub use authorizer::{Authorizer, CheckBody, CheckProtocol, HttpCheck, Subrequest};
 pub use authz::{AuthzAction, AuthzPolicy, AuthzRule, Condition, MtlsMode, OperationMatch, SourceMatch};
+pub use cluster::{ALLOTTED, is_allotted};
 pub use cluster::{
     Cluster, ClusterTls, ConnectionPool, ConsistentHash, Endpoint, EndpointAddress, Endpoints, HashKey,
     HashTable, Keepalive, LoadBalancer, OutlierDetection, Transport,

@@ -110,7 +110,7 @@ where
         tls: Arc::clone(&shared.tls),
         sinks: sinks.clone(),
     };
-    let engine = Engine::start(settings, handles)?;
+    let engine = Engine::start(flags.complete(settings), handles)?;
     let client = subscribe::Handles {
         snapshot: Arc::clone(&shared.snapshot),
         held: Arc::clone(&shared.held),

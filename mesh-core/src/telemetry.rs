@@ -66,7 +66,7 @@ impl Reporter {
         Self {
             outputs: Arc::clone(&sinks.outputs),
             in_use: RefCell::default(),
-            series: RefCell::new(SeriesCache::new(Arc::clone(&sinks.metrics))),
+            series: RefCell::new(SeriesCache::new(&sinks.metrics)),
             log: RefCell::new(None),
         }
     }

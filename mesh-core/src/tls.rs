@@ -12,14 +12,16 @@ pub mod facts;
 pub mod gateway;
 mod jwk;
 mod mesh;
+pub mod origin;
 mod signatures;
+pub mod system;
 mod verify;
 
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor};
 
 pub use client::{fingerprint, forwarded_element};
 pub use facts::{PeerFacts, WORKLOAD_EXTENSION, peer_facts, validity};
@@ -57,6 +59,18 @@ pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError>
     if all.is_empty() { Err(TlsError::Missing("certificate")) } else { Ok(all) }
 }
 
+/// The trust anchors in a PEM text.
+///
+/// # Errors
+/// When there is none, or one cannot serve as an anchor.
+pub fn anchors(pem: &str) -> Result<Vec<TrustAnchor<'static>>, TlsError> {
+    certificates(pem)?
+        .iter()
+        .map(|certificate| webpki::anchor_from_trusted_cert(certificate).map(|anchor| anchor.to_owned()))
+        .collect::<Result<_, _>>()
+        .map_err(TlsError::Anchor)
+}
+
 /// The private key in a PEM text.
 ///
 /// # Errors
@@ -78,6 +92,20 @@ pub enum TlsError {
         #[source]
         source: rustls_pki_types::pem::Error,
     },
+    /// A file that a rule names cannot be read.
+    #[error("cannot read {path}")]
+    File {
+        /// Which one.
+        path: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A secret that a rule names is not ours to have, or does not exist.
+    #[error(
+        "secret {0} is not held: it must lie beside the gateway's pod, or the rule must select the workload"
+    )]
+    NoSecret(String),
     /// Nothing there.
     #[error("there is no {0}")]
     Missing(&'static str),

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::{App, Drain, http};
+use crate::report::TlsReport;
 
 /// A peer that has not sent a whole head by then is cut off; proxies keep idle connections for long.
 const HEAD_DEADLINE: Duration = Duration::from_secs(600);
@@ -27,17 +28,28 @@ pub(super) async fn serve_tls(
     drain: Drain,
 ) {
     if let Ok(Ok(stream)) = timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await {
-        serve(app, stream, peer, drain).await;
+        let session = stream.get_ref().1;
+        let seen = TlsReport {
+            server_name: session.server_name().map(str::to_owned),
+            client_certificate: session.peer_certificates().is_some(),
+        };
+        serve(app, stream, peer, Some(seen), drain).await;
     }
 }
 
 /// Serves requests until the client leaves or the server stops.
-pub(super) async fn serve<S>(app: Arc<App>, stream: S, peer: SocketAddr, mut drain: Drain)
-where
+pub(super) async fn serve<S>(
+    app: Arc<App>,
+    stream: S,
+    peer: SocketAddr,
+    tls: Option<TlsReport>,
+    mut drain: Drain,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let held = drain.clone();
-    let service = service_fn(move |request| http::answer(app.clone(), peer, request, held.clone()));
+    let service =
+        service_fn(move |request| http::answer(app.clone(), peer, tls.clone(), request, held.clone()));
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000);

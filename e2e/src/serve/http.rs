@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use super::body::{Body, Error, filler, full, lines, with_trailers};
 use super::{App, Drain, calls, grpc, websocket};
 use crate::behaviour::Behaviour;
-use crate::report::{CallReport, Report, caller, header_list};
+use crate::report::{CallReport, Report, TlsReport, caller, header_list};
 
 /// Longest request body, in bytes; it is held in memory.
 const MAX_BODY: usize = 64 << 20;
@@ -24,6 +24,7 @@ const BODY_DEADLINE: Duration = Duration::from_secs(300);
 pub(super) async fn answer(
     app: Arc<App>,
     peer: SocketAddr,
+    tls: Option<TlsReport>,
     request: Request<Incoming>,
     drain: Drain,
 ) -> Result<Response<Body>, Error> {
@@ -39,7 +40,7 @@ pub(super) async fn answer(
     let (parts, body) = request.into_parts();
     match app.defaults.clone().asked_by(&parts.uri, &parts.headers) {
         Ok(behaviour) => {
-            echo(&app, peer, &parts, body, &behaviour).await.map(|response| signed(&app, response))
+            echo(&app, (peer, tls), &parts, body, &behaviour).await.map(|response| signed(&app, response))
         }
         Err(problem) => Ok(with_status(StatusCode::BAD_REQUEST, full(problem + "\n"))),
     }
@@ -47,7 +48,7 @@ pub(super) async fn answer(
 
 async fn echo(
     app: &App,
-    peer: SocketAddr,
+    client: (SocketAddr, Option<TlsReport>),
     parts: &Parts,
     body: Incoming,
     behaviour: &Behaviour,
@@ -69,13 +70,13 @@ async fn echo(
         None if calls.iter().any(CallReport::failed) => StatusCode::BAD_GATEWAY,
         None => StatusCode::OK,
     };
-    let report = report(app, peer, parts, received.len(), calls);
+    let report = report(app, client, parts, received.len(), calls);
     Ok(with_status(status, body_of(app, behaviour, received, &report)?))
 }
 
 fn report(
     app: &App,
-    peer: SocketAddr,
+    (peer, tls): (SocketAddr, Option<TlsReport>),
     parts: &Parts,
     request_bytes: usize,
     calls: Vec<CallReport>,
@@ -89,6 +90,7 @@ fn report(
         path: parts.uri.path_and_query().map_or("*", http::uri::PathAndQuery::as_str).to_owned(),
         host: authority.or(host).unwrap_or_default().to_owned(),
         peer: peer.to_string(),
+        tls,
         caller: caller(&parts.headers),
         headers: header_list(&parts.headers),
         request_bytes,

@@ -46,6 +46,14 @@ impl Certificate {
     }
 }
 
+/// A Secret that holds the CA of a certificate alone.
+pub(crate) fn authority_secret(certificate: &str, name: &str, namespace: &str) -> String {
+    let authority = BASE64_STANDARD.encode(&self::certificate(certificate, &[]).authority);
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n  namespace: {namespace}\ndata:\n  ca.crt: {authority}\n"
+    )
+}
+
 fn new_key() -> KeyPair {
     KeyPair::generate().expect("the machine has randomness")
 }

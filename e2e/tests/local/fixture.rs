@@ -1,15 +1,20 @@
 //! References to manifests: `mesh/workloads.yaml` is a file of `e2e/fixtures`, `documents/11….yaml#Gateway` the objects
 //! of one kind in it, `examples/bookinfo/gateway.yaml` a file of `deploy/examples`, and `secret/NAME/HOST,HOST` a Secret
-//! with a certificate for these hosts, the same one each time.
+//! with a certificate for these hosts, the same one each time, and `authority/CERTIFICATE/NAME/NAMESPACE` a Secret with the
+//! CA of that certificate alone.
 
 use std::path::{Path, PathBuf};
 
-use crate::certificates::certificate;
+use crate::certificates::{authority_secret, certificate};
 
 /// The text of a reference.
 pub(crate) fn manifest(reference: &str) -> String {
     if let Some((name, hosts)) = reference.strip_prefix("secret/").and_then(|rest| rest.split_once('/')) {
         return certificate(name, &hosts.split(',').collect::<Vec<_>>()).secret(name, "default");
+    }
+    if let Some(rest) = reference.strip_prefix("authority/") {
+        let parts: Vec<_> = rest.split('/').collect();
+        return authority_secret(parts[0], parts[1], parts[2]);
     }
     let (path, kind) = reference.split_once('#').map_or((reference, None), |(path, kind)| (path, Some(kind)));
     let file = locate(path);

@@ -13,6 +13,7 @@ mod calls;
 mod canary;
 mod certificates;
 mod change;
+mod egress;
 mod failover;
 mod fixture;
 mod footprint;
@@ -90,12 +91,21 @@ fn who_may_call_whom() {
     scenario::run(&mesh, &AUTHORIZATION);
 }
 
+/// Rows Y14-Y17, S09-S14, S31-S33.
+#[test]
+fn egress() {
+    let certificate = certificates::certificate("outside-cert", egress::HOSTS);
+    let secret = format!("secret/outside-cert/{}", egress::HOSTS.join(","));
+    let workloads = [secret.as_str(), "authority/outside-cert/outside-ca/default", "egress/workloads.yaml"];
+    let Some(mesh) = Mesh::up_trusting(&workloads, &certificate.authority) else { return };
+    scenario::run(&mesh, &[egress::SCENARIOS]);
+}
+
 /// Cheap, and runs everywhere: a typing error in a reference should not need a mesh to be found.
 #[test]
 fn every_reference_names_a_manifest() {
-    let all = [&INGRESS[..], &BOOKINFO, &SERVICES, &AUTHORIZATION, &[prometheus::all(), outside::SCENARIOS]]
-        .concat()
-        .concat();
+    let others = [prometheus::all(), outside::SCENARIOS, egress::SCENARIOS];
+    let all = [&INGRESS[..], &BOOKINFO, &SERVICES, &AUTHORIZATION, &others].concat().concat();
     for reference in all.iter().flat_map(scenario::Scenario::references) {
         assert!(fixture::manifest(reference).contains("\nkind: "), "{reference} holds no object");
     }

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -42,17 +43,31 @@ pub(crate) struct Mesh {
     https: String,
     before: Footprint,
     patience: Cell<Duration>,
+    /// Proxies read it when they need it.
+    _trusted: Option<NamedTempFile>,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Mesh {
     /// Starts a mesh from manifests; none if this machine cannot have one and need not.
     pub(crate) fn up(manifests: &[&str]) -> Option<Self> {
-        Self::up_with(&[], manifests)
+        Self::start(&[], manifests, None)
     }
 
     /// The same with further flags.
     pub(crate) fn up_with(flags: &[&str], manifests: &[&str]) -> Option<Self> {
+        Self::start(flags, manifests, None)
+    }
+
+    /// The same on a machine that trusts this CA (PEM).
+    pub(crate) fn up_trusting(manifests: &[&str], authority: &str) -> Option<Self> {
+        let file = to_file(authority);
+        // Proxies have users of their own.
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).expect("our own file");
+        Self::start(&[], manifests, Some(file))
+    }
+
+    fn start(flags: &[&str], manifests: &[&str], trusted: Option<NamedTempFile>) -> Option<Self> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let name = unique_name();
         let before = Footprint::take(&name);
@@ -61,6 +76,9 @@ impl Mesh {
         command.args(["up", "--name", &name, "--http-port", "0", "--https-port", "0", "--output", "json"]);
         command.args(flags);
         command.env("PATH", path_with_binaries());
+        if let Some(trusted) = &trusted {
+            command.env("SSL_CERT_FILE", trusted.path());
+        }
         for file in &files {
             command.arg("-f").arg(file.path());
         }
@@ -70,7 +88,7 @@ impl Mesh {
                 let (http, https) =
                     addresses(&line).unwrap_or_else(|| panic!("no ingress addresses in {line}"));
                 let patience = Cell::new(PATIENCE);
-                Some(Self { name, process, http, https, before, patience, _turn: turn })
+                Some(Self { name, process, http, https, before, patience, _trusted: trusted, _turn: turn })
             }
             Err(error) => {
                 process.terminate();
@@ -120,6 +138,32 @@ impl Mesh {
             let log = self.proxy_log(workload);
             log.lines().rfind(|line| line.contains(text)).map(str::to_owned).context("no such record")
         })
+    }
+
+    /// What the egress gateway has written, as far as it mentions a text.
+    pub(crate) fn egress_log(&self, text: &str) -> anyhow::Result<String> {
+        within(SHORT_PATIENCE, || {
+            let log =
+                self.expect(&["logs", "-n", "istio-system", "istio-egressgateway", "-c", "istio-proxy"]);
+            log.stdout.lines().rfind(|line| line.contains(text)).map(str::to_owned).context("no such record")
+        })
+    }
+
+    /// The metrics of the egress gateway, read from a pod without a proxy.
+    pub(crate) fn egress_metrics(&self, reader: &str) -> String {
+        let gateway = self.addresses("istio-egressgateway").pop().unwrap_or_default();
+        let summary = self.get(reader, &[&format!("http://{gateway}:15090/stats/prometheus")]);
+        summary.answer().body.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The addresses of the pods of a workload.
+    pub(crate) fn addresses(&self, workload: &str) -> Vec<String> {
+        let status = self.status();
+        let pods = status["pods"].as_array().cloned().unwrap_or_default();
+        let of = pods
+            .iter()
+            .filter(|pod| pod["name"].as_str().is_some_and(|name| name.starts_with(&format!("{workload}-"))));
+        of.filter_map(|pod| pod["address"].as_str()).map(str::to_owned).collect()
     }
 
     /// The metrics of a pod's proxy, as Prometheus would read them.

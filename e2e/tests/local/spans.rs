@@ -27,7 +27,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[Scenario {
 }];
 
 #[derive(Clone, Debug, Deserialize)]
-struct Span {
+pub(crate) struct Span {
     service: String,
     trace: String,
     span: String,
@@ -50,7 +50,7 @@ fn one_trace(given: &Given<'_>) -> anyhow::Result<()> {
 }
 
 /// What the receiver has, by trace.
-fn traces(mesh: &Mesh) -> anyhow::Result<BTreeMap<String, Vec<Span>>> {
+pub(crate) fn traces(mesh: &Mesh) -> anyhow::Result<BTreeMap<String, Vec<Span>>> {
     let answer = mesh.get("otlp", &["http://127.0.0.1:4318/spans"]).answer();
     ensure!(answer.status == 200, "status {}: {:?}", answer.status, answer.error);
     let mut traces = BTreeMap::<_, Vec<_>>::new();
@@ -80,6 +80,6 @@ fn sides(traces: &BTreeMap<String, Vec<Span>>) -> Vec<BTreeSet<String>> {
     traces.values().map(|spans| sides_of(spans)).collect()
 }
 
-fn sides_of(spans: &[Span]) -> BTreeSet<String> {
+pub(crate) fn sides_of(spans: &[Span]) -> BTreeSet<String> {
     spans.iter().map(|span| format!("{} {}", span.service, span.kind)).collect()
 }

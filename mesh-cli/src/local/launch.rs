@@ -88,6 +88,7 @@ pub(crate) async fn start(options: Options, announce: impl FnOnce(&str)) -> Resu
         binaries,
         search_path: std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned()),
         home: std::env::var("HOME").unwrap_or_else(|_| "/".to_owned()),
+        certificates: std::env::var("SSL_CERT_FILE").ok().filter(|path| !path.is_empty()),
         ingress_ports: HTTP_PORTS.into_iter().chain(HTTPS_PORTS).collect(),
         ingress_addresses: vec![address("http", &http)?, address("https", &https)?],
         identity,

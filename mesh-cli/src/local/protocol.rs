@@ -20,6 +20,8 @@ pub(crate) struct Start {
     /// PATH and HOME of the containers.
     pub(crate) search_path: String,
     pub(crate) home: String,
+    /// The trust anchors that `SSL_CERT_FILE` names, for proxies that originate TLS.
+    pub(crate) certificates: Option<String>,
     /// Port of the ingress gateway that each inherited listener stands for.
     pub(crate) ingress_ports: Vec<u16>,
     /// Where those listeners are on the host, for display.

@@ -6,6 +6,8 @@ use hickory_proto::op::{Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
 use mesh_core::model::{Host, HostPattern};
 
+use crate::api::Item;
+use crate::api::core::Service;
 use crate::api::meta::StringMap;
 use crate::translate::scope::CLUSTER_DOMAIN;
 use crate::translate::{Client, Scope, sidecar};
@@ -22,6 +24,8 @@ pub(super) enum Transport {
 const TTL: u32 = 5;
 /// Answers over UDP that every resolver takes.
 const SHORTEST_UDP: usize = 512;
+/// Hosts that a Service is published under, separated by commas.
+const PUBLISHED_NAMES: &str = "external-dns.alpha.kubernetes.io/hostname";
 const HEADER_LENGTH: usize = 12;
 
 /// What becomes of a query.
@@ -127,8 +131,27 @@ fn lookup(view: &View, host: &Host) -> Found {
         _ if host.as_str().ends_with(CLUSTER_DOMAIN) => {
             sidecar::pod(&scope, host).map_or(Found::Nothing, |address| Found::Addresses(vec![address]))
         }
-        _ => Found::NotOurs,
+        _ => published(view, host),
     }
+}
+
+/// Names that Services publish, as ExternalDNS would: with them one Service stands in for a host outside.
+fn published(view: &View, host: &Host) -> Found {
+    let labels = StringMap::new();
+    let names = |service: &Item<'_, Service>| {
+        let annotation = service.object.meta.annotation(PUBLISHED_NAMES).unwrap_or_default();
+        annotation.split(',').filter_map(|name| HostPattern::parse(name.trim()).ok()).collect::<Vec<_>>()
+    };
+    let services = view.world().oldest_first::<Service>();
+    let Some(service) = services.iter().find(|service| names(service).iter().any(|it| it.matches(host)))
+    else {
+        return Found::NotOurs;
+    };
+    let client = Client { namespace: service.namespace(), labels: &labels };
+    let scope = Scope { world: view.world(), catalog: view.catalog(), client };
+    let full = format!("{}.{}.svc.{CLUSTER_DOMAIN}", service.name(), service.namespace());
+    let found = Host::parse(&full).ok().and_then(|full| view.catalog().find(&full, service.namespace()));
+    found.map_or(Found::NotOurs, |service| Found::Addresses(sidecar::pods(&scope, service)))
 }
 
 fn data(address: IpAddr, wanted: RecordType) -> Option<RData> {
@@ -198,6 +221,22 @@ mod tests {
             panic!("example.com is not a name of the mesh")
         };
         assert_eq!(asked.name(), "example.com.");
+    }
+
+    #[test]
+    fn names_that_services_publish_lead_to_their_pods() {
+        let annotation = "metadata: {annotations: {external-dns.alpha.kubernetes.io/hostname: \"a.example.com, *.b.example.com\"}, ";
+        let yaml = service("web", 80, &["v1", "v2"]).replacen("metadata: {", annotation, 1);
+        assert!(yaml.contains("external-dns"), "{yaml}");
+        let view = view(&yaml);
+        for (name, code, count) in [
+            ("a.example.com.", ResponseCode::NoError, 2),
+            ("x.y.b.example.com.", ResponseCode::NoError, 2),
+            ("b.example.com.", ResponseCode::Refused, 0),
+        ] {
+            let reply = ask(&view, name, RecordType::A, Transport::Udp);
+            assert_eq!((reply.metadata.response_code, reply.answers.len()), (code, count), "{name}");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
-use mesh_core::model::{Host, HostPattern, Protocol};
+use ipnet::IpNet;
+use mesh_core::model::{ALLOTTED, Host, HostPattern, Protocol};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::scope::{CLUSTER_DOMAIN, is_exported, specificity};
@@ -12,8 +13,8 @@ use crate::api::networking::{DestinationRule, Location, ServiceEntry, VirtualSer
 use crate::api::{Item, Key};
 use crate::world::{ServiceAddress, World, entry_protocol, service_protocol};
 
-/// Addresses for hosts that have none: 240.240.0.0/16, as Istio's.
-const RANGE: u32 = u32::from_be_bytes([240, 240, 0, 0]);
+/// Addresses for hosts that have none.
+const RANGE: u32 = u32::from_be_bytes(ALLOTTED.octets());
 const SIZE: u32 = 1 << 16;
 
 /// A service.
@@ -33,6 +34,8 @@ pub struct Service {
     pub external: bool,
     /// Addresses that applications dial for it.
     pub addresses: Vec<IpAddr>,
+    /// Networks of which every address is its (ServiceEntry `addresses` in CIDR form).
+    pub networks: Vec<IpNet>,
     /// It has no address of its own: applications dial its pods.
     pub headless: bool,
     export_to: Vec<String>,
@@ -77,7 +80,9 @@ pub struct Catalog {
     /// Those of one host, the oldest first.
     exact: BTreeMap<Host, Vec<Service>>,
     wildcards: Vec<Service>,
-    addresses: HashMap<IpAddr, Host>,
+    addresses: HashMap<IpAddr, HostPattern>,
+    /// The narrowest first.
+    networks: Vec<(IpNet, HostPattern)>,
     export_to: Vec<String>,
     labels: BTreeSet<String>,
 }
@@ -101,11 +106,13 @@ impl Catalog {
 
     fn add(&mut self, service: Option<Service>) {
         let Some(service) = service else { return };
+        for address in &service.addresses {
+            self.addresses.entry(*address).or_insert_with(|| service.host.clone());
+        }
+        self.networks.extend(service.networks.iter().map(|network| (*network, service.host.clone())));
+        self.networks.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
         match &service.host {
             HostPattern::Exact(host) => {
-                for address in &service.addresses {
-                    self.addresses.entry(*address).or_insert_with(|| host.clone());
-                }
                 self.exact.entry(host.clone()).or_default().push(service);
             }
             _ => {
@@ -136,6 +143,12 @@ impl Catalog {
         }
     }
 
+    /// The service of a wildcard.
+    pub fn find_pattern(&self, pattern: &HostPattern, namespace: &str) -> Option<&Service> {
+        let visible = |service: &&Service| service.is_visible_to(namespace, &self.export_to);
+        self.wildcards.iter().filter(|service| service.host == *pattern).find(visible)
+    }
+
     fn candidates(&self, host: &Host, namespace: &str) -> Vec<&Service> {
         let wildcards = self.wildcards.iter().filter(|service| service.host.matches(host));
         let all = self.exact.get(host).into_iter().flatten().chain(wildcards);
@@ -151,9 +164,22 @@ impl Catalog {
             .filter(move |service| service.is_visible_to(namespace, &self.export_to))
     }
 
+    /// The service and port behind an address: of the service that has it, else of the narrowest network around it.
+    pub fn at(&self, address: IpAddr, port: u16, namespace: &str) -> Option<(&Service, &Port)> {
+        let around = self.networks.iter().filter(|(network, _)| network.contains(&address));
+        let mut hosts = self.addresses.get(&address).into_iter().chain(around.map(|(_, host)| host));
+        hosts.find_map(|host| match host {
+            HostPattern::Exact(host) => self.find_port(host, port, namespace),
+            pattern => self.find_text(&pattern.to_string(), port, namespace),
+        })
+    }
+
     /// The host whose service has an address.
     pub fn host_at(&self, address: IpAddr) -> Option<&Host> {
-        self.addresses.get(&address)
+        match self.addresses.get(&address)? {
+            HostPattern::Exact(host) => Some(host),
+            _ => None,
+        }
     }
 
     /// The fully qualified host that a name means to clients of a namespace, if a service has it: the name itself, or
@@ -209,6 +235,7 @@ fn kubernetes(world: &World, service: &Item<'_, KubernetesService>) -> Option<Se
             ServiceAddress::Virtual(address) => vec![address],
             _ => Vec::new(),
         },
+        networks: Vec::new(),
         headless: address == ServiceAddress::Headless,
         export_to: export_to.map(str::to_owned).collect(),
     })
@@ -224,10 +251,14 @@ fn entry_services<'e>(
         .map(|port| Port { number: port.number, name: port.name.clone(), protocol: entry_protocol(port) })
         .collect();
     let given: Vec<IpAddr> = entry.addresses.iter().filter_map(|address| address.parse().ok()).collect();
+    let networks: Vec<IpNet> = entry.addresses.iter().filter_map(|network| network.parse().ok()).collect();
     entry.hosts.iter().map(move |text| {
         let host = HostPattern::parse(text).ok()?;
         let addresses = match &host {
-            HostPattern::Exact(_) if given.is_empty() => vec![allot(allotted, entry.namespace(), text)],
+            // Names below a wildcard answer with its address too: what is dialled is then told by Host or server name.
+            HostPattern::Exact(_) | HostPattern::Suffix(_) | HostPattern::OneLabel(_) if given.is_empty() => {
+                vec![allot(allotted, entry.namespace(), text)]
+            }
             _ => given.clone(),
         };
         Some(Service {
@@ -238,6 +269,7 @@ fn entry_services<'e>(
             key: entry.object.key.clone(),
             external: entry.location == Location::MeshExternal,
             addresses,
+            networks: networks.clone(),
             headless: false,
             export_to: entry.export_to.clone(),
         })

@@ -72,13 +72,13 @@ fn build(
         warm_up: balancing::warm_up(policy.load_balancer),
         pool: pool(scope, policy.connection_pool),
         outlier: policy.outlier_detection.map(outlier),
-        tls: tls(scope, &policy),
+        tls: tls(scope, service, &policy),
         origin: merged.origin.clone(),
     }
 }
 
 /// The host of a service; of a wildcard the part below the star.
-fn host(service: &Service) -> mesh_core::model::Host {
+pub(super) fn host(service: &Service) -> mesh_core::model::Host {
     match &service.host {
         HostPattern::Exact(host) | HostPattern::Suffix(host) | HostPattern::OneLabel(host) => host.clone(),
         HostPattern::Any => mesh_core::model::Host::parse("any").expect("a plain word is a host"),
@@ -168,7 +168,7 @@ fn outlier(settings: &networking::OutlierDetection) -> OutlierDetection {
 }
 
 /// A rule's `tls` wins always; without one mesh TLS is used where the endpoint offers it (semantics.md 31).
-fn tls(scope: &Scope<'_>, policy: &Effective<'_>) -> ClusterTls {
+fn tls(scope: &Scope<'_>, service: &Service, policy: &Effective<'_>) -> ClusterTls {
     let Some(settings) = policy.tls else {
         let auto = scope.world.mesh_config().enable_auto_mtls;
         return if auto { ClusterTls::Auto } else { ClusterTls::Disabled };
@@ -176,22 +176,39 @@ fn tls(scope: &Scope<'_>, policy: &Effective<'_>) -> ClusterTls {
     match settings.mode {
         ClientTlsMode::Disable => ClusterTls::Disabled,
         ClientTlsMode::IstioMutual => ClusterTls::Mesh,
-        ClientTlsMode::Simple | ClientTlsMode::Mutual => originate(scope, settings),
+        ClientTlsMode::Simple | ClientTlsMode::Mutual => originate(scope, service, settings),
     }
 }
 
-fn originate(scope: &Scope<'_>, settings: &ClientTlsSettings) -> ClusterTls {
-    let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+/// A rule that lists no names takes those of the ServiceEntry.
+fn originate(scope: &Scope<'_>, service: &Service, settings: &ClientTlsSettings) -> ClusterTls {
+    let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty() && text != "system");
     let secret = given(&settings.credential_name)
         .map(|name| format!("{}/{}", scope.client.namespace, name.trim_start_matches("kubernetes://")));
     let mutual = settings.mode == ClientTlsMode::Mutual;
+    let file = |text: &str| given(text).filter(|_| mutual && secret.is_none());
+    let entry = || scope.world.get::<ServiceEntry>(&service.namespace, &service.key.name);
+    let names = match settings.subject_alt_names.as_slice() {
+        [] if !service.is_kubernetes() => {
+            entry().map(|entry| entry.subject_alt_names.clone()).unwrap_or_default()
+        }
+        names => names.to_vec(),
+    };
     ClusterTls::Originate {
         sni: given(&settings.sni),
-        subject_alt_names: settings.subject_alt_names.clone(),
+        subject_alt_names: names,
         trust_anchors: secret.clone().or_else(|| given(&settings.ca_certificates)),
-        client_certificate: secret.or_else(|| given(&settings.client_certificate)).filter(|_| mutual),
+        client_certificate: secret.clone().filter(|_| mutual).or_else(|| file(&settings.client_certificate)),
+        private_key: file(&settings.private_key),
         insecure_skip_verify: settings.insecure_skip_verify == Some(true),
     }
+}
+
+/// Whether the rule that made a cluster's policy is for chosen workloads only, of which the client is one.
+pub fn is_for_selected(scope: &Scope<'_>, cluster: &Cluster) -> bool {
+    let Some(origin) = &cluster.origin else { return false };
+    let rule = scope.world.get::<networking::DestinationRule>(&origin.namespace, &origin.name);
+    rule.is_some_and(|rule| rule.spec.workload_selector.is_some())
 }
 
 /// The secrets a cluster's TLS names.

@@ -14,7 +14,7 @@ pub fn service<'a>(scope: &Scope<'a>, host: &str, namespace: &str) -> Option<&'a
             let hosts = expansions(&host, namespace);
             hosts.iter().find_map(|host| scope.catalog.find(host, scope.client.namespace))
         }
-        _ => None,
+        pattern => scope.catalog.find_pattern(&pattern, scope.client.namespace),
     }
 }
 

@@ -98,6 +98,15 @@ pub fn select<'w>(scope: &Scope<'w>, host: &Host) -> Option<(HostPattern, Item<'
         .max_by_key(|(pattern, item)| (specificity(pattern), std::cmp::Reverse(rank(scope, item))))
 }
 
+/// VirtualServices for sidecars that name a pattern or hosts below it, each with the host it names.
+fn in_sidecars<'w>(scope: &Scope<'w>, outer: &HostPattern) -> Vec<(HostPattern, Item<'w, VirtualService>)> {
+    let named = bound(scope).flat_map(|item| {
+        let patterns = item.spec.hosts.iter().filter_map(|host| pattern(host, item.namespace()));
+        patterns.map(|pattern| (pattern, item)).collect::<Vec<_>>()
+    });
+    named.filter(|(pattern, _)| covers(outer, pattern)).collect()
+}
+
 /// VirtualServices for sidecars that the client sees, the oldest first.
 fn bound<'w>(scope: &Scope<'w>) -> impl Iterator<Item = Item<'w, VirtualService>> {
     let (world, client) = (scope.world, scope.client);

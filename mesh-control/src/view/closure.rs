@@ -17,8 +17,14 @@ pub(super) fn of(
     role: Role,
     root: &Root,
 ) -> Option<Vec<Resource>> {
-    let mut closure =
-        Collector { scope, clusters: BTreeSet::new(), secrets: BTreeSet::new(), resources: Vec::new() };
+    let mut closure = Collector {
+        scope,
+        // What sidecars ask for is shared by all of a class, and a gateway asks for nothing but itself.
+        is_gateway: role.is_gateway() && *root == Root::Own,
+        clusters: BTreeSet::new(),
+        secrets: BTreeSet::new(),
+        resources: Vec::new(),
+    };
     match root {
         Root::Own => {
             let (own, tables) = own::own(scope, pod?, role)?;
@@ -41,6 +47,7 @@ pub(super) fn of(
 
 struct Collector<'a, 'w> {
     scope: &'a Scope<'w>,
+    is_gateway: bool,
     clusters: BTreeSet<String>,
     secrets: BTreeSet<String>,
     resources: Vec<Resource>,
@@ -96,8 +103,12 @@ impl Collector<'_, '_> {
         self.resources.push(Resource::Endpoints(endpoints));
     }
 
+    /// Keys for TLS that is originated go to gateways, and to sidecars that the rule selects, as in Istio: a rule for
+    /// everybody must not hand a key to everybody.
     fn cluster_secrets(&mut self, cluster: &Cluster) {
-        cluster::secrets(cluster).for_each(|name| self.secret(name));
+        if self.is_gateway || cluster::is_for_selected(self.scope, cluster) {
+            cluster::secrets(cluster).for_each(|name| self.secret(name));
+        }
     }
 
     /// A certificate with its key, or trust anchors alone.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::guard::Health;
-use crate::model::{self, EndpointAddress};
+use crate::model::{self, EndpointAddress, Host};
 
 /// What makes an endpoint the same one in a new configuration: a pod's address may be given to another pod.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -65,9 +65,27 @@ pub struct Endpoint {
     pub model: model::Endpoint,
     /// What has been learnt by using it.
     pub state: Arc<EndpointState>,
+    /// The one host that it serves, where its cluster stands for many.
+    pub host: Option<Host>,
 }
 
 impl Endpoint {
+    /// An endpoint that no configuration names: an address that was dialled, or the one of a host that was asked for.
+    /// Connections to one host are never used for another, whatever their address.
+    pub fn dialled(address: std::net::SocketAddr, host: Option<Host>) -> Arc<Self> {
+        let uid = host.as_ref().map(Host::to_string).unwrap_or_default();
+        let model = model::Endpoint {
+            address: EndpointAddress::Socket(address),
+            weight: model::Weight(1),
+            transport: model::Transport::Plain,
+            identity: None,
+            workload: model::Workload { uid, ..model::Workload::default() },
+            locality: model::Locality::default(),
+        };
+        let state = Arc::new(EndpointState::new(EndpointKey::of(&model)));
+        Arc::new(Self { model, state, host })
+    }
+
     /// Its key, also for pools.
     pub fn key(&self) -> &EndpointKey {
         &self.state.key

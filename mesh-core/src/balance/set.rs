@@ -57,6 +57,14 @@ pub struct Made {
 }
 
 impl Made {
+    /// The endpoints as they were delivered.
+    fn configured(&self) -> &[model::Endpoint] {
+        match self.endpoints.as_deref() {
+            Some(Resource::Endpoints(model)) => &model.endpoints,
+            _ => &[],
+        }
+    }
+
     /// Whether a set made from `other` would be the same.
     pub fn is(&self, other: &Self) -> bool {
         let same_endpoints = match (&self.endpoints, &other.endpoints) {
@@ -75,6 +83,7 @@ pub struct EndpointSet {
     endpoints: Box<[Arc<Endpoint>]>,
     groups: Groups,
     made: Option<Made>,
+    has_names: bool,
     /// When the youngest endpoint was first met; known from the first pick on.
     warm: OnceLock<u64>,
 }
@@ -82,27 +91,42 @@ pub struct EndpointSet {
 impl EndpointSet {
     /// Builds the set from a cluster's endpoints; state is taken over from `previous` by address and pod UID.
     pub fn new(made: Made, previous: Option<&Self>) -> Self {
-        let models = match made.endpoints.as_deref() {
-            Some(Resource::Endpoints(model)) => model.endpoints.as_slice(),
-            _ => &[],
-        };
+        let models = made.configured().to_vec();
+        Self::resolved(made, models, previous)
+    }
+
+    /// The same with addresses in place of the names in the configuration.
+    pub fn resolved(made: Made, models: Vec<model::Endpoint>, previous: Option<&Self>) -> Self {
         let known: HashMap<&EndpointKey, &Arc<EndpointState>> = previous
             .iter()
             .flat_map(|set| set.endpoints.iter())
             .map(|endpoint| (endpoint.key(), &endpoint.state))
             .collect();
-        let endpoint = |model: &model::Endpoint| {
-            let key = EndpointKey::of(model);
+        let endpoint = |model: model::Endpoint| {
+            let key = EndpointKey::of(&model);
             let state = match known.get(&key) {
                 Some(state) => Arc::clone(state),
                 None => Arc::new(EndpointState::new(key)),
             };
-            Arc::new(Endpoint { model: model.clone(), state })
+            Arc::new(Endpoint { model, state, host: None })
         };
-        let endpoints: Box<[_]> = models.iter().map(endpoint).collect();
+        let endpoints: Box<[_]> = models.into_iter().map(endpoint).collect();
         let group = |members| Group::new(&made.cluster.load_balancer, members);
         let groups = Groups::new(made.cluster.locality.as_ref(), &made.own, &endpoints, group);
-        Self { endpoints, groups, made: Some(made), warm: OnceLock::new() }
+        let is_name =
+            |endpoint: &model::Endpoint| matches!(endpoint.address, model::EndpointAddress::Name(..));
+        let has_names = made.configured().iter().any(is_name);
+        Self { endpoints, groups, made: Some(made), has_names, warm: OnceLock::new() }
+    }
+
+    /// Whether the configuration names some endpoints by names that are to be resolved.
+    pub const fn has_names(&self) -> bool {
+        self.has_names
+    }
+
+    /// The endpoints as they were configured, names included.
+    pub fn configured(&self) -> &[model::Endpoint] {
+        self.made.as_ref().map_or(&[], Made::configured)
     }
 
     /// What the set was built from.

@@ -8,7 +8,7 @@ use super::trail::{Note, NoteKind, Trail};
 use super::{Entry, Peer, Target};
 use crate::dice::Dice;
 use crate::failure::Failure;
-use crate::model::{Host, ListenerProtocol, LoadBalancer, Origin, OutboundPolicy, Root};
+use crate::model::{Host, ListenerProtocol, LoadBalancer, Origin, OutboundPolicy, Root, is_allotted};
 use crate::snapshot::address::CompiledTcpRoute;
 use crate::snapshot::weighted::Weighted;
 use crate::snapshot::{Cluster, Lookup, Own, Snapshot};
@@ -146,7 +146,9 @@ impl Connection<'_> {
         };
         trail.note(|| Note::new(NoteKind::Backend, format!("cluster {name} takes it")));
         let target = match (&cluster.model.load_balancer, dialled) {
-            (LoadBalancer::OriginalDestination, Some(address)) => Target::Original(address),
+            (LoadBalancer::OriginalDestination, Some(address)) if !is_allotted(address.ip()) => {
+                Target::Original(address)
+            }
             _ => Target::Cluster(Arc::clone(cluster)),
         };
         let (cluster, origin) = (Some(Arc::clone(cluster)), origin.cloned());

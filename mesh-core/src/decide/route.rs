@@ -10,7 +10,7 @@ use super::{Answer, Decision, Entry, Plan, Reason, Request, Target, authz, cors,
 use crate::dice::Dice;
 use crate::failure::Failure;
 use crate::message::{RequestHead, Scheme};
-use crate::model::{Host, LoadBalancer, OutboundPolicy, Protocol, Root};
+use crate::model::{Host, LoadBalancer, OutboundPolicy, Protocol, Root, is_allotted};
 use crate::snapshot::rule::{CompiledAction, CompiledBackend};
 use crate::snapshot::table::Matched;
 use crate::snapshot::token::Claims;
@@ -287,10 +287,14 @@ fn fail(failure: Failure, request: &Request<'_>, found: &FoundRule<'_>, trail: &
     Decision::Answer(Box::new(Answer::failure(failure, request.head).on(found)))
 }
 
-/// A cluster without discovery sends to the address that was dialled.
+/// A cluster without discovery sends to the address that was dialled, unless nobody can be there.
 fn target(cluster: &Arc<Cluster>, request: &Request<'_>) -> Target {
     match (&cluster.model.load_balancer, request.entry) {
-        (LoadBalancer::OriginalDestination, Entry::Outbound { destination }) => Target::Original(destination),
+        (LoadBalancer::OriginalDestination, Entry::Outbound { destination })
+            if !is_allotted(destination.ip()) =>
+        {
+            Target::Original(destination)
+        }
         _ => Target::Cluster(Arc::clone(cluster)),
     }
 }

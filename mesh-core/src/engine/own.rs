@@ -72,6 +72,7 @@ impl OwnFacts {
         let record = Record {
             downstream_remote: Some(peer.address),
             downstream_local: Some(peer.local),
+            downstream_principal: peer.identity.clone(),
             server_name: peer.tls.as_ref().and_then(|tls| tls.sni.as_ref()).map(|sni| sni.as_str().into()),
             ..Record::default()
         };

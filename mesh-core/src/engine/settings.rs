@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::codec::{h1, h2};
@@ -27,6 +28,10 @@ pub struct Settings {
     pub mark: Option<u32>,
     /// Who opens connections to addresses outside of the mesh's own networks; ourselves when `None`.
     pub broker: Option<Broker>,
+    /// Who resolves the names of destinations; empty for those of `/etc/resolv.conf`.
+    pub resolvers: Vec<SocketAddr>,
+    /// PEM file with authorities that count beside the system's for TLS that is originated.
+    pub extra_roots: Option<PathBuf>,
     /// Bounds on time and space.
     pub limits: Limits,
 }
@@ -41,6 +46,8 @@ impl Default for Settings {
             inherited: HashMap::new(),
             mark: Some(MARK),
             broker: None,
+            resolvers: Vec::new(),
+            extra_roots: None,
             limits: Limits::default(),
         }
     }

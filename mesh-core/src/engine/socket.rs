@@ -67,24 +67,27 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// A socket for a connection to an upstream.
-///
-/// Without the mark our own connection would be captured and come back to us. Where the process may not set it, capture
-/// must tell us by our user; that is said once.
 pub(crate) fn upstream(address: SocketAddr, mark: Option<u32>) -> io::Result<TcpSocket> {
-    static WARNED: Once = Once::new();
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_nodelay(true)?;
+    exempt(&SockRef::from(&socket), mark);
+    Ok(socket)
+}
+
+/// Without the mark our own traffic would be captured and come back to us. Where the process may not set it, capture must
+/// tell us by our user; that is said once.
+pub(crate) fn exempt(socket: &Socket, mark: Option<u32>) {
+    static WARNED: Once = Once::new();
     if let Some(mark) = mark
-        && let Err(error) = SockRef::from(&socket).set_mark(mark)
+        && let Err(error) = socket.set_mark(mark)
     {
         WARNED.call_once(|| {
             tracing::warn!(%error, mark, "cannot mark upstream sockets: capture must exempt this process's user");
         });
     }
-    Ok(socket)
 }
 
 /// Has the operating system probe an idle connection. What cannot be set is left as it is: the connection works without.

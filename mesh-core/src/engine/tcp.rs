@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use super::connection::revoke::{Carries, revoked};
 use super::connection::{Downstream, Through};
+use super::destination;
 use super::pool::{self, NoConnection, Route};
 use super::resolve::{self, MAX_QUESTIONS};
 use super::stream::Stream;
@@ -15,7 +16,7 @@ use crate::decide::{ConnectionDecision, ConnectionPlan, Target, Trail, decide_co
 use crate::failure::Failure;
 use crate::guard::ConnectionPermit;
 use crate::name::Host;
-use crate::snapshot::{ActiveRequest, Outcome, Pick};
+use crate::snapshot::{ActiveRequest, Cluster, Endpoint, Outcome, Pick};
 use crate::telemetry::{Record, RequestProtocol};
 use crate::tls::MeshAlpn;
 
@@ -64,7 +65,7 @@ async fn forward(
     // Boxed, so that what is only needed to begin does not stay with the connection.
     let begin = async {
         let plan = decide(worker, downstream, sni.as_ref(), record).await?;
-        connect(worker, downstream, &plan, record).await
+        connect(worker, downstream, &plan, sni.as_ref(), record).await
     };
     let upstream = Box::pin(begin).await?;
     worker.reporter().open_connection(record);
@@ -120,15 +121,27 @@ async fn connect(
     worker: &Rc<Worker>,
     downstream: &Downstream,
     plan: &ConnectionPlan,
+    sni: Option<&Host>,
     record: &mut Record,
 ) -> Result<Upstream, Failure> {
-    let cluster = match &plan.target {
-        Target::Cluster(cluster) => cluster,
-        Target::Original(address) => {
+    let cluster = match (&plan.target, &plan.cluster) {
+        (Target::Cluster(cluster), _) if destination::is_undiscovered(cluster) => {
+            let found = destination::of(worker, cluster, sni).await;
+            let endpoint = found.map_err(|error| failed(&NoConnection::Failed(error), record))?;
+            return to_one(worker, cluster, &endpoint, sni, record).await;
+        }
+        (Target::Original(address), Some(cluster)) => {
+            let endpoint = destination::at(cluster, *address, sni);
+            return to_one(worker, cluster, &endpoint, sni, record).await;
+        }
+        (Target::Cluster(cluster), _) => cluster,
+        (Target::Original(address), None) => {
             if matches!(downstream.through, Through::Outbound(_)) {
                 record.cluster = Some(Arc::from("PassthroughCluster"));
             }
-            return reach(worker, Route::Original(*address), record).await.map_err(|error| error.failure());
+            return reach(worker, Route::Original(*address), None, record)
+                .await
+                .map_err(|error| failed(&error, record));
         }
     };
     let mut tried = Vec::new();
@@ -137,7 +150,7 @@ async fn connect(
             |dice: &mut _| cluster.pick(Pick { avoid: &tried, ..Pick::first(Instant::now(), dice, None) });
         let endpoint = worker.dice(pick).ok_or(Failure::NoHealthyUpstream)?;
         let active = endpoint.begin();
-        match reach(worker, Route::Endpoint(cluster, &endpoint), record).await {
+        match reach(worker, Route::Endpoint(cluster, &endpoint), sni, record).await {
             Ok(upstream) => return Ok(Upstream { _active: Some(active), ..upstream }),
             Err(error @ NoConnection::Refused(_)) => return Err(error.failure()),
             Err(error) => {
@@ -152,10 +165,32 @@ async fn connect(
     }
 }
 
-async fn reach(worker: &Worker, route: Route<'_>, record: &mut Record) -> Result<Upstream, NoConnection> {
+/// A destination that has no other endpoint to try.
+async fn to_one(
+    worker: &Worker,
+    cluster: &Arc<Cluster>,
+    endpoint: &Arc<Endpoint>,
+    sni: Option<&Host>,
+    record: &mut Record,
+) -> Result<Upstream, Failure> {
+    let reached = reach(worker, Route::Endpoint(cluster, endpoint), sni, record).await;
+    reached.map_err(|error| failed(&error, record))
+}
+
+fn failed(error: &NoConnection, record: &mut Record) -> Failure {
+    record.cause = error.cause();
+    error.failure()
+}
+
+async fn reach(
+    worker: &Worker,
+    route: Route<'_>,
+    sni: Option<&Host>,
+    record: &mut Record,
+) -> Result<Upstream, NoConnection> {
     let address = route.address(worker).await.map_err(NoConnection::Failed)?;
     let permit = route.admit().map_err(NoConnection::Refused)?;
-    let opened = pool::open(worker, route, address, MeshAlpn::Tcp).await;
+    let opened = pool::open(worker, route, address, MeshAlpn::Tcp, sni).await;
     let local = opened.as_ref().ok().and_then(|dialled| dialled.stream.socket().local_addr().ok());
     route.facts(address, local).write(record);
     let dialled = opened.map_err(NoConnection::Failed)?;

@@ -5,6 +5,7 @@ mod authorize;
 mod gateway;
 mod harness;
 mod mutual_tls;
+mod origination;
 mod outbound;
 mod retries;
 mod streams;

@@ -5,10 +5,12 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpListener as StdListener;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 
+use rustls::pki_types::TrustAnchor;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{LocalSet, spawn_local};
@@ -17,6 +19,8 @@ use super::connection::terminate::GatewayCertificates;
 use super::drain::Drain;
 use super::gateway_listeners::{self, Opened};
 use super::listen::{self, Door};
+use super::names::{self, Names};
+use super::origination::Originations;
 use super::own::{OwnCache, OwnFacts};
 use super::pool::Pool;
 use super::settings::{Limits, Settings};
@@ -25,7 +29,7 @@ use crate::dice::Dice;
 use crate::model::Workload;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{Counter, Reporter};
-use crate::tls::Signatures;
+use crate::tls::{Signatures, system};
 
 /// What everything on one worker's thread uses.
 pub(crate) struct Worker {
@@ -34,6 +38,7 @@ pub(crate) struct Worker {
     dice: RefCell<Dice>,
     places: Arc<Semaphore>,
     gateway_certificates: GatewayCertificates,
+    originations: Originations,
     reporter: Reporter,
     own: OwnCache,
     random: RefCell<fastrand::Rng>,
@@ -69,6 +74,7 @@ impl Worker {
             dice: RefCell::new(Dice::seeded(fastrand::u64(..))),
             places: Arc::new(Semaphore::new(limits.connections)),
             gateway_certificates: GatewayCertificates::default(),
+            originations: Originations::default(),
             reporter: Reporter::new(&shared.handles.sinks),
             own: OwnCache::default(),
             random: RefCell::default(),
@@ -87,6 +93,7 @@ impl Worker {
             spawn_local(gateway_listeners::follow(Rc::clone(self)));
         }
         spawn_local(super::pool::sweep(Rc::clone(self)));
+        spawn_local(names::follow(Rc::clone(self)));
         spawn_local(follow_policy(Rc::clone(self)));
         Ok(())
     }
@@ -118,6 +125,24 @@ impl Worker {
 
     pub(crate) fn gateway_certificates(&self) -> &GatewayCertificates {
         &self.gateway_certificates
+    }
+
+    pub(crate) fn originations(&self) -> &Originations {
+        &self.originations
+    }
+
+    /// What names of destinations resolve to.
+    pub(crate) fn names(&self) -> &Names {
+        &self.shared.names
+    }
+
+    /// The authorities that the system trusts.
+    pub(crate) fn system_anchors(&self) -> Arc<[TrustAnchor<'static>]> {
+        let extra = self.settings().extra_roots.as_deref();
+        let report = |path: &Path, error| {
+            tracing::warn!(path = %path.display(), %error, "trust anchors cannot be read");
+        };
+        Arc::clone(self.shared.system_anchors.get_or_init(|| system::system_anchors(extra, report)))
     }
 
     /// Where records of this worker go.

@@ -1,6 +1,6 @@
 //! Destinations: a service's port or subset, the policy for reaching it, and its endpoints.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -236,11 +236,29 @@ pub enum ClusterTls {
         subject_alt_names: Vec<String>,
         /// `namespace/name` of the secret or a file with trust anchors; the system's roots when absent.
         trust_anchors: Option<String>,
-        /// `namespace/name` of the secret with our client certificate.
+        /// `namespace/name` of the secret with our client certificate, or a file with it.
         client_certificate: Option<String>,
+        /// The file with its key; absent where a secret holds both.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        private_key: Option<String>,
         /// The user said that the certificate is not to be verified.
         insecure_skip_verify: bool,
     },
+}
+
+/// Virtual addresses are allotted from 240.240.0.0/16, as Istio's: nothing but a proxy can answer them.
+pub const ALLOTTED: Ipv4Addr = Ipv4Addr::new(240, 240, 0, 0);
+
+/// Whether an address is one that the control plane has allotted.
+pub const fn is_allotted(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(address) if matches!(address.octets(), [240, 240, ..]))
+}
+
+impl Cluster {
+    /// Whether it stands for all hosts below [`Cluster::service`], rather than for that host.
+    pub fn is_wildcard(&self) -> bool {
+        self.name.rsplit('|').next().is_some_and(|host| host.starts_with("*."))
+    }
 }
 
 /// The endpoints of one cluster.

@@ -1,10 +1,12 @@
 //! The settings that every proxy takes, from flags or from the environment a pod gives it.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use crate::broker::Broker;
+use crate::engine::Settings;
 use crate::model::Role;
 use crate::subscribe;
 
@@ -26,6 +28,12 @@ pub struct Flags {
     /// Worker threads
     #[arg(long, env = "MESH_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
+    /// Who resolves names of destinations outside the mesh, in place of `/etc/resolv.conf`
+    #[arg(long, env = "MESH_DNS_UPSTREAM", value_delimiter = ',', value_parser = resolver, value_name = "ADDRESS[:PORT],…")]
+    dns_upstream: Vec<SocketAddr>,
+    /// PEM file with authorities that count beside the system's where TLS is originated
+    #[arg(long, env = "MESH_EXTRA_ROOTS", value_name = "FILE")]
+    extra_roots: Option<PathBuf>,
     /// The pod's name
     #[arg(long, env = "POD_NAME")]
     pod: String,
@@ -37,7 +45,7 @@ pub struct Flags {
     pod_uid: String,
     /// The pod's address
     #[arg(long, env = "POD_IP")]
-    address: std::net::IpAddr,
+    address: IpAddr,
     /// The pod's service account
     #[arg(long, env = "SERVICE_ACCOUNT", default_value = "default")]
     service_account: String,
@@ -56,6 +64,11 @@ impl Flags {
         self.broker_fd.map(Broker::inherited).transpose()
     }
 
+    /// The engine's settings, with what these flags say of destinations outside.
+    pub(super) fn complete(&self, settings: Settings) -> Settings {
+        Settings { resolvers: self.dns_upstream.clone(), extra_roots: self.extra_roots.clone(), ..settings }
+    }
+
     pub(super) fn subscription(&self, role: Role) -> subscribe::Settings {
         subscribe::Settings {
             control: self.control.clone(),
@@ -70,4 +83,9 @@ impl Flags {
             address: self.address.to_string(),
         }
     }
+}
+
+fn resolver(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
+    address.or_else(|_| text.parse()).map_err(|_| format!("{text:?} is not an address"))
 }

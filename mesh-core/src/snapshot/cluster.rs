@@ -53,6 +53,17 @@ impl Cluster {
         }
     }
 
+    /// Replaces names of endpoints by the addresses they were found to have. Without effect when the configuration has
+    /// changed since `before` was loaded, or when nothing differs.
+    pub fn set_resolved(&self, before: &Arc<EndpointSet>, resolved: Vec<model::Endpoint>) {
+        if before.endpoints().iter().map(|endpoint| &endpoint.model).eq(&resolved) {
+            return;
+        }
+        let Some(made) = before.made().cloned() else { return };
+        let next = EndpointSet::resolved(made, resolved, Some(before));
+        self.live.endpoints.compare_and_swap(before, Arc::new(next));
+    }
+
     /// The endpoints as they are now.
     pub fn endpoints(&self) -> Guard<Arc<EndpointSet>> {
         self.live.endpoints.load()

@@ -169,6 +169,9 @@ fn write_operator(out: &mut String, operator: &str, record: &Record) -> fmt::Res
         "DOWNSTREAM_LOCAL_ADDRESS" => address(out, record.downstream_local),
         "DOWNSTREAM_REMOTE_ADDRESS" => address(out, record.downstream_remote),
         "REQUESTED_SERVER_NAME" => write_header(out, record.server_name.as_ref().map(|name| name.as_bytes())),
+        "DOWNSTREAM_PEER_URI_SAN" => {
+            or_dash(out, record.downstream_principal.as_ref().map(|peer| peer as &dyn fmt::Display))
+        }
         "ROUTE_NAME" => or_dash(out, record.route.as_ref().map(|r| r as &dyn fmt::Display)),
         "TRACE_ID" => write!(out, "{:032x}", record.trace.trace_id),
         _ => out.write_char('-'),
@@ -239,6 +242,9 @@ fn write_json(out: &mut String, record: &Record) -> fmt::Result {
     object.address("upstream_local_address", record.upstream_local)?;
     object.address("downstream_local_address", record.downstream_local)?;
     object.address("downstream_remote_address", record.downstream_remote)?;
+    if let Some(peer) = &record.downstream_principal {
+        object.display("downstream_peer_uri_san", peer)?;
+    }
     object.bytes("requested_server_name", record.server_name.as_ref().map(|name| name.as_bytes()))?;
     object.bytes("route_name", record.route.as_ref().map(|route| route.as_bytes()))?;
     object.display("source", &WorkloadName(record.source.as_deref()))?;

@@ -218,17 +218,16 @@ struct ConnectionSeries {
 
 /// The worker's own index of its series.
 pub(super) struct SeriesCache {
-    metrics: Arc<Metrics>,
     tables: Arc<Mutex<Tables>>,
     requests: HashMap<Labels, Arc<RequestSeries>>,
     connections: HashMap<Labels, Arc<ConnectionSeries>>,
 }
 
 impl SeriesCache {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(metrics: &Metrics) -> Self {
         let tables = Arc::<Mutex<Tables>>::default();
         metrics.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&tables));
-        Self { metrics, tables, requests: HashMap::new(), connections: HashMap::new() }
+        Self { tables, requests: HashMap::new(), connections: HashMap::new() }
     }
 
     pub(super) fn record_request(&mut self, record: &Record) {
@@ -247,10 +246,6 @@ impl SeriesCache {
         series.duration.observe(u64::try_from(record.duration.as_micros()).unwrap_or(u64::MAX));
         series.request.observe(record.received.saturating_mul(1000));
         series.response.observe(record.sent.saturating_mul(1000));
-        if record.failure == Some(crate::failure::Failure::Blocked) {
-            let host = record.request.as_ref().map(|request| String::from_utf8_lossy(&request.authority));
-            self.metrics.count_blocked(host.as_deref().unwrap_or("unknown"));
-        }
     }
 
     pub(super) fn record_open(&mut self, record: &Record) {

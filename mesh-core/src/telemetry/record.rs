@@ -79,6 +79,8 @@ pub struct Record {
     pub received: u64,
     /// Body bytes of the response.
     pub sent: u64,
+    /// Who proved its identity on the downstream connection; at a gateway this is not the source of the labels.
+    pub downstream_principal: Option<SpiffeId>,
     /// The caller.
     pub source: Option<Arc<Workload>>,
     /// The caller's identity.

@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::facts::identity;
 use super::verify::MeshVerifier;
-use super::{PeerFacts, TlsError, alpn, certificates, peer_facts, private_key, provider};
+use super::{PeerFacts, TlsError, alpn, anchors, certificates, peer_facts, private_key, provider};
 use crate::identity::SpiffeId;
 
 /// What a client connection will carry: decides the ALPN it offers.
@@ -165,14 +165,6 @@ pub fn expect_identity(
         }
         _ => Ok(facts),
     }
-}
-
-fn anchors(pem: &str) -> Result<Vec<rustls_pki_types::TrustAnchor<'static>>, TlsError> {
-    certificates(pem)?
-        .iter()
-        .map(|certificate| webpki::anchor_from_trusted_cert(certificate).map(|anchor| anchor.to_owned()))
-        .collect::<Result<_, _>>()
-        .map_err(TlsError::Anchor)
 }
 
 fn server(

@@ -60,7 +60,8 @@ impl MeshVerifier {
     }
 }
 
-fn refused(error: webpki::Error) -> Error {
+/// Why a certificate is not believed.
+pub(super) fn refused(error: webpki::Error) -> Error {
     let reason = match error {
         webpki::Error::CertExpired { .. } => CertificateError::Expired,
         webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,

@@ -82,6 +82,7 @@ fn proxy_environment(inputs: &Inputs<'_>) -> Vec<(String, String)> {
     let own = [
         ("MESH_CONTROL", format!("https://{GATEWAY}:{}", control_plane::PORT)),
         ("MESH_CONTROL_ROOT", ROOT_FILE.to_owned()),
+        ("MESH_DNS_UPSTREAM", GATEWAY.to_string()),
         ("MESH_TOKEN_FILE", TOKEN_FILE.to_owned()),
         ("MESH_STATE_DIR", STATE_FOLDER.to_owned()),
         ("MESH_UPSTREAM_RESOLV_CONF", RESOLVER_FILE.to_owned()),
@@ -92,6 +93,8 @@ fn proxy_environment(inputs: &Inputs<'_>) -> Vec<(String, String)> {
         ("SERVICE_ACCOUNT", place.service_account.clone()),
     ];
     variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    // Whom this machine's programs are told to trust, proxies trust as well.
+    variables.extend(inputs.start.certificates.clone().map(|file| ("SSL_CERT_FILE".to_owned(), file)));
     variables
 }
 

@@ -7,37 +7,51 @@ use mesh_core::model::{
     Protocol, TcpRoute,
 };
 
-use super::select;
+use super::{in_sidecars, select};
 use crate::api::Item;
 use crate::api::core::Pod;
 use crate::translate::catalog::{Port, Service};
 use crate::translate::http::{Binding, MESH};
-use crate::translate::scope::Scope;
+use crate::translate::scope::{Scope, specificity};
 use crate::translate::{cluster, endpoints, tcp, workload};
 use crate::world::service_protocol;
 
 /// What stands behind an address; `None` when nobody declares it.
 pub fn address(scope: &Scope<'_>, address: SocketAddr) -> Option<Address> {
-    let destination = match virtual_service(scope, address) {
+    let behind = scope.catalog.at(address.ip(), address.port(), scope.client.namespace);
+    let destination = match behind {
         Some((service, port)) => of_service(scope, service, port, address.ip())?,
         None => of_pod(scope, address)?,
     };
     Some(Address { address, destination })
 }
 
-fn virtual_service<'a>(scope: &Scope<'a>, address: SocketAddr) -> Option<(&'a Service, &'a Port)> {
-    let host = scope.catalog.host_at(address.ip())?;
-    scope.catalog.find_port(host, address.port(), scope.client.namespace)
+fn of_service(scope: &Scope<'_>, service: &Service, port: &Port, ip: IpAddr) -> Option<Destination> {
+    let tcp_routes = match &service.host {
+        HostPattern::Exact(host) => connection_routes(scope, host, port.number, ip),
+        pattern => below(scope, pattern, port.number, ip),
+    };
+    Some(Destination {
+        service: cluster::host(service),
+        protocol: port.protocol,
+        cluster: cluster::name(port.number, "", &service.host_text()),
+        tcp_routes,
+    })
 }
 
-fn of_service(scope: &Scope<'_>, service: &Service, port: &Port, ip: IpAddr) -> Option<Destination> {
-    let HostPattern::Exact(host) = &service.host else { return None };
-    Some(Destination {
-        service: host.clone(),
-        protocol: port.protocol,
-        cluster: cluster::name(port.number, "", host.as_str()),
-        tcp_routes: connection_routes(scope, host, port.number, ip),
-    })
+/// The routes of every VirtualService for the wildcard, or for hosts below it: those tell by server name.
+fn below(scope: &Scope<'_>, pattern: &HostPattern, port: u16, ip: IpAddr) -> Vec<TcpRoute> {
+    let binding = Binding { gateway: MESH, port };
+    let mut items = in_sidecars(scope, pattern);
+    items.sort_by_key(|(host, _)| std::cmp::Reverse(specificity(host)));
+    let routes = items.into_iter().flat_map(|(host, item)| {
+        let mut routes = tcp::tls_routes(scope, &item, binding);
+        if host == *pattern {
+            routes.extend(tcp::tcp_routes(scope, &item, binding, &[ip]));
+        }
+        routes
+    });
+    routes.collect()
 }
 
 fn connection_routes(scope: &Scope<'_>, host: &Host, port: u16, ip: IpAddr) -> Vec<TcpRoute> {

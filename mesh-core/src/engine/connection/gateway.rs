@@ -49,13 +49,43 @@ pub(super) async fn serve(
         }
         ListenerProtocol::Tcp => {
             drop(snapshot);
-            let stream = arrived.stream.map(Transport::Plain);
-            let peer = plain_peer(address, local);
-            let through = Through::Gateway { port, routes: routes(None), tls: false };
-            tcp::serve(worker, downstream(peer, through, Scheme::Http), stream, None).await;
-            Ok(())
+            bytes_or_mesh(worker, arrived).await
         }
     }
+}
+
+/// As [`http_or_mesh`], for bytes. Whoever says nothing at first waits for the server to speak, and is not of the mesh.
+async fn bytes_or_mesh(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
+    let Arrived { mut stream, address, local, port } = arrived;
+    let first = first_bytes(&mut stream, worker.limits().detect).await.map_err(Refused::Read)?;
+    let through = |tls| Through::Gateway { port, routes: routes(None), tls };
+    if !matches!(first, First::Tls(Hello { mesh: true, .. })) {
+        let downstream = downstream(plain_peer(address, local), through(false), Scheme::Http);
+        tcp::serve(worker, downstream, stream.map(Transport::Plain), None).await;
+        return Ok(());
+    }
+    let terminated = terminate::mesh(worker, stream).await?;
+    let downstream = downstream(mesh_peer(&terminated, address, local), through(true), Scheme::Https);
+    tcp::serve(worker, downstream, terminated.stream, None).await;
+    Ok(())
+}
+
+/// The application's TLS inside a sidecar's: the caller is known, and what is inside is passed on as it is. The inner
+/// server name decides: the outer one is only what the sidecar said of it.
+async fn passed_through_mesh(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
+    let Arrived { stream, address, local, port } = arrived;
+    let mut terminated = terminate::mesh(worker, stream).await?;
+    let first =
+        first_bytes(&mut terminated.stream, worker.limits().handshake).await.map_err(Refused::Read)?;
+    let First::Tls(inner) = first else { return Err(Refused::NotTls(first)) };
+    let server = server_for(worker, port, inner.sni.as_ref())?;
+    if server.tls.mode != TlsMode::Passthrough {
+        return Err(Refused::NoServer(inner.sni));
+    }
+    let through = Through::Gateway { port, routes: routes(None), tls: true };
+    let downstream = downstream(mesh_peer(&terminated, address, local), through, Scheme::Https);
+    tcp::serve(worker, downstream, terminated.stream, inner.sni).await;
+    Ok(())
 }
 
 fn routes(name: Option<&str>) -> Arc<str> {
@@ -97,6 +127,9 @@ async fn tls(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
     let server = server_for(worker, port, hello.sni.as_ref())?;
     let through = |tls| Through::Gateway { port, routes: routes(server.routes.as_deref()), tls };
     let terminated = match server.tls.mode {
+        TlsMode::Passthrough if hello.mesh => {
+            return passed_through_mesh(worker, Arrived { stream, address, local, port }).await;
+        }
         TlsMode::Passthrough => {
             let downstream = downstream(plain_peer(address, local), through(false), Scheme::Http);
             let stream: Stream = stream.map(Transport::Plain);

@@ -5,20 +5,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::ClientConfig;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 use super::{Facts, Key, KeyView, Lease, Origin};
 use crate::engine::codec::{h1, h2};
 use crate::engine::dial::{self, DialError, Dialled, Security};
-use crate::engine::socket;
 use crate::engine::stream::Transport;
 use crate::engine::worker::Worker;
+use crate::engine::{origination, socket};
 use crate::failure::Failure;
 use crate::guard::{ConnectionPermit, PendingPermit};
 use crate::identity::SpiffeId;
 use crate::message::Version;
 use crate::model::{self, ClusterTls, EndpointAddress, Millis};
+use crate::name::Host;
 use crate::snapshot::{Cluster, Endpoint};
 use crate::telemetry::Counter;
 use crate::telemetry::record::ServiceLabels;
@@ -78,7 +80,7 @@ pub(crate) async fn connection(
     let address = route.address(worker).await.map_err(NoConnection::Failed)?;
     let no_pod = Arc::default();
     let view = route.key(address, &no_pod);
-    if !fresh && let Some(lease) = pooled(worker, view, version) {
+    if !fresh && let Some(lease) = pooled(worker, route, view, version) {
         return Ok(lease);
     }
     let gate = (version == Version::Http2).then(|| worker.pool().gate(&view));
@@ -87,7 +89,7 @@ pub(crate) async fn connection(
         None => None,
     };
     if gate.is_some()
-        && let Some(lease) = pooled(worker, view, version)
+        && let Some(lease) = pooled(worker, route, view, version)
     {
         return Ok(lease);
     }
@@ -95,7 +97,7 @@ pub(crate) async fn connection(
         Place::Lease(lease) => return Ok(*lease),
         Place::Permit(permit) => permit,
     };
-    let dialled = open(worker, route, address, alpn(version)).await.map_err(NoConnection::Failed)?;
+    let dialled = open(worker, route, address, alpn(version), None).await.map_err(NoConnection::Failed)?;
     let origin = route.origin(&dialled, address, permit);
     let key = view.to_key();
     if version == Version::Http2 {
@@ -139,7 +141,7 @@ async fn place(
     let _pending = route.admit_pending().map_err(NoConnection::Refused)?;
     loop {
         worker.pool().place().await;
-        if let Some(lease) = pooled(worker, view, version) {
+        if let Some(lease) = pooled(worker, route, view, version) {
             return Ok(Place::Lease(Box::new(lease)));
         }
         if let Ok(permit) = route.admit() {
@@ -148,18 +150,19 @@ async fn place(
     }
 }
 
-/// Opens a connection that is not pooled, within the cluster's connect timeout.
+/// Opens a connection that is not pooled, within the cluster's connect timeout. `sni` is the server name of TLS inside.
 pub(crate) async fn open(
     worker: &Worker,
     route: Route<'_>,
     address: SocketAddr,
     protocol: MeshAlpn,
+    sni: Option<&Host>,
 ) -> Result<Dialled, DialError> {
     let security = match route {
         // A pod that calls its own service may be sent to itself. That does not leave the pod, so it is not captured on
         // the way in, and the application itself would get the handshake.
         Route::Endpoint(_, endpoint) if worker.is_own(&endpoint.model.workload) => Security::Plain,
-        Route::Endpoint(cluster, endpoint) => Security::of(&cluster.model, &endpoint.model)?,
+        Route::Endpoint(cluster, endpoint) => Security::of(worker, cluster, endpoint, protocol, sni)?,
         Route::Original(_) => Security::Plain,
     };
     let dialled = dial::dial(worker, address, &security, protocol, route.connect_timeout()).await;
@@ -178,8 +181,11 @@ pub(crate) async fn open(
     dialled
 }
 
-fn pooled(worker: &Rc<Worker>, view: KeyView<'_>, version: Version) -> Option<Lease> {
-    let current = view.identity.and_then(|_| worker.handles().tls.client_config(alpn(version)).ok());
+fn pooled(worker: &Rc<Worker>, route: Route<'_>, view: KeyView<'_>, version: Version) -> Option<Lease> {
+    let current = match view.identity {
+        Some(_) => worker.handles().tls.client_config(alpn(version)).ok(),
+        None => route.origination(worker, alpn(version)),
+    };
     if version == Version::Http2 {
         let shared = worker.pool().share(&view, current.as_ref())?;
         return Some(Lease::shared(worker, shared, true));
@@ -215,10 +221,19 @@ impl<'a> Route<'a> {
     pub(crate) async fn address(self, worker: &Worker) -> Result<SocketAddr, DialError> {
         match self {
             Self::Endpoint(cluster, endpoint) => {
-                let limit = cluster.model.pool.connect_timeout.duration();
-                dial::resolve(worker, &endpoint.model.address, limit).await
+                dial::resolve(worker, &cluster.model, &endpoint.model.address).await
             }
             Self::Original(address) => Ok(address),
+        }
+    }
+
+    /// The configuration of the TLS that is originated on this way, if it is.
+    fn origination(self, worker: &Worker, protocol: MeshAlpn) -> Option<Arc<ClientConfig>> {
+        match self {
+            Self::Endpoint(cluster, _) if matches!(cluster.model.tls, ClusterTls::Originate { .. }) => {
+                origination::config(worker, cluster, protocol).ok()
+            }
+            _ => None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hashbrown::Equivalent;
 
 use crate::identity::SpiffeId;
-use crate::model::EndpointAddress;
+use crate::model::{EndpointAddress, LoadBalancer};
 use crate::snapshot::Snapshot;
 
 /// A pool's key. The cluster stands for port, subset and host, and so for the server name under mesh TLS.
@@ -54,13 +54,16 @@ impl Key {
         }
     }
 
-    /// Whether the endpoint is still one of its cluster's. Addresses that were dialled as they came have no cluster and
-    /// grow old only.
+    /// Whether the endpoint is still one of its cluster's. Addresses that were dialled as they came have no cluster, or
+    /// one without endpoints, and grow old only.
     pub(super) fn is_present(&self, snapshot: &Snapshot) -> bool {
         if self.cluster.is_empty() {
             return true;
         }
         let Some(cluster) = snapshot.cluster(&self.cluster) else { return false };
+        if cluster.model.load_balancer == LoadBalancer::OriginalDestination {
+            return true;
+        }
         cluster.endpoints().endpoints().iter().any(|endpoint| {
             let key = endpoint.key();
             let same_place = match &key.address {

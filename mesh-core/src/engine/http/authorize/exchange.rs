@@ -29,7 +29,7 @@ impl Check<'_> {
             return Err(format!("cluster {name} is not defined").into());
         };
         let _permit = cluster.admit().map_err(|failure| text(&failure))?;
-        let pick = |dice: &mut _| cluster.pick(Pick { now: Instant::now(), dice, hash: None, avoid: &[] });
+        let pick = |dice: &mut _| cluster.pick(Pick::first(Instant::now(), dice, None));
         let Some(endpoint) = self.worker.dice(pick) else { return Err("no healthy endpoint".into()) };
         let _active = endpoint.begin();
         let said = self.converse(cluster, &endpoint, head, body).await;

@@ -8,6 +8,7 @@ use crate::decide::{Plan, Target};
 use crate::engine::body::Body;
 use crate::engine::codec::{SendError, Sent};
 use crate::engine::connection::Through;
+use crate::engine::destination;
 use crate::engine::http::account::Account;
 use crate::engine::http::headers;
 use crate::engine::pool::{self, Lease, NoConnection, Route};
@@ -75,13 +76,8 @@ impl Tries<'_> {
     /// Sends the request once and waits for the head of its response.
     pub(super) async fn send(&mut self, account: &mut Account) -> Result<Answered, Failed> {
         let plan = self.plan;
-        let endpoint = match &plan.target {
-            Target::Cluster(cluster) => {
-                self.attempt.tried.extend(self.attempt.last.take().map(|last| last.key().clone()));
-                Some(self.pick(cluster)?)
-            }
-            Target::Original(_) => None,
-        };
+        self.attempt.tried.extend(self.attempt.last.take().map(|last| last.key().clone()));
+        let endpoint = self.endpoint(account).await?;
         self.attempt.last.clone_from(&endpoint);
         let active = endpoint.as_ref().map(Endpoint::begin);
         self.attempt.asked.clone_from(&endpoint);
@@ -90,6 +86,25 @@ impl Tries<'_> {
             self.attempt.report(self.worker, plan, outcome);
         }
         result.map(|answered| Answered { active, ..answered })
+    }
+
+    /// Who is to be asked; none for what no cluster stands for.
+    async fn endpoint(&self, account: &mut Account) -> Result<Option<Arc<Endpoint>>, Failed> {
+        match (&self.plan.target, &self.plan.cluster) {
+            (Target::Cluster(cluster), _) if destination::is_undiscovered(cluster) => {
+                let found = destination::of(self.worker, cluster, Some(&self.head.host)).await;
+                found.map(Some).map_err(|error| {
+                    account.record().cluster = Some(cluster.model.name.as_str().into());
+                    let error = NoConnection::Failed(error);
+                    Failed { failure: error.failure(), sent: false, cause: error.cause() }
+                })
+            }
+            (Target::Cluster(cluster), _) => self.pick(cluster).map(Some),
+            (Target::Original(address), Some(cluster)) => {
+                Ok(Some(destination::at(cluster, *address, Some(&self.head.host))))
+            }
+            (Target::Original(_), None) => Ok(None),
+        }
     }
 
     fn pick(&self, cluster: &Arc<Cluster>) -> Result<Arc<Endpoint>, Failed> {
@@ -108,10 +123,14 @@ impl Tries<'_> {
         endpoint: Option<&Arc<Endpoint>>,
         account: &mut Account,
     ) -> Result<Answered, Failed> {
-        let route = match (&self.plan.target, endpoint) {
-            (Target::Cluster(cluster), Some(endpoint)) => Route::Endpoint(cluster, endpoint),
-            (Target::Original(address), _) => Route::Original(*address),
-            (Target::Cluster(_), None) => return Err(Failed::because(Failure::NoHealthyUpstream)),
+        let cluster = match &self.plan.target {
+            Target::Cluster(cluster) => Some(cluster),
+            Target::Original(_) => self.plan.cluster.as_ref(),
+        };
+        let route = match (&self.plan.target, cluster, endpoint) {
+            (_, Some(cluster), Some(endpoint)) => Route::Endpoint(cluster, endpoint),
+            (Target::Original(address), ..) => Route::Original(*address),
+            _ => return Err(Failed::because(Failure::NoHealthyUpstream)),
         };
         let mut fresh = false;
         loop {

@@ -1,0 +1,230 @@
+//! The way out. What stands for the world outside are pods without a proxy, known by the names that they publish; its
+//! certificate is signed by a CA that the machine trusts, as the system's would be.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use crate::answers::Answer;
+use crate::mesh::Mesh;
+use crate::scenario::{Given, Key, Scenario};
+use crate::spans::{sides_of, traces};
+
+/// What the certificate outside is for.
+pub(crate) const HOSTS: &[&str] =
+    &["finance.yahoo.com", "a.external.com", "b.external.com", "partner.example.com"];
+
+const YAHOO: &str = "documents/12-egress-tls-origination.yaml";
+const ENTRY: &str = "documents/12-egress-tls-origination.yaml#ServiceEntry";
+const GATEWAY: &str = "documents/12-egress-tls-origination.yaml#Gateway";
+const RULE: &str = "documents/12-egress-tls-origination.yaml#DestinationRule";
+const ROUTES: &str = "documents/12-egress-tls-origination.yaml#VirtualService";
+const LOG: &str = "mesh/json-access-log.yaml";
+const WILDCARD_CA: &str = "authority/outside-cert/external-ca/istio-system";
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "Y14 S10 the ServiceEntry makes the host known, on both ports",
+        given: &[GATEWAY, RULE, ROUTES],
+        key: Key::Manifest(ENTRY),
+        then: leaves_as_tls,
+    },
+    Scenario {
+        name: "Y15 S11 the egress gateway is the only way out",
+        given: &[ENTRY, RULE, ROUTES],
+        key: Key::Manifest(GATEWAY),
+        then: leaves_as_tls,
+    },
+    Scenario {
+        name: "Y16 S32 the DestinationRule makes it TLS on 443",
+        given: &[ENTRY, GATEWAY, ROUTES],
+        key: Key::Manifest(RULE),
+        then: leaves_as_tls,
+    },
+    Scenario {
+        name: "Y17 the VirtualService leads through the gateway and its routes are named in the log",
+        given: &[ENTRY, GATEWAY, RULE, LOG],
+        key: Key::Manifest(ROUTES),
+        then: routes_are_named,
+    },
+    Scenario {
+        name: "S09 S33 what nobody declares is blocked, and counted by its host",
+        given: &[YAHOO],
+        key: Key::Manifest("egress/registry-only.yaml"),
+        then: undeclared_is_blocked,
+    },
+    Scenario {
+        name: "S12 a wildcard's hosts leave through the gateway under TLS, each with its own server name",
+        given: &[
+            WILDCARD_CA,
+            "egress/wildcard.yaml#ServiceEntry",
+            "egress/wildcard.yaml#Gateway",
+            "egress/wildcard.yaml#DestinationRule",
+        ],
+        key: Key::Manifest("egress/wildcard.yaml#VirtualService"),
+        then: wildcard,
+    },
+    Scenario {
+        name: "S13 a policy at the egress gateway denies a namespace",
+        given: &[YAHOO],
+        key: Key::Manifest("egress/deny-namespace.yaml"),
+        then: namespace_is_denied,
+    },
+    Scenario {
+        name: "S14 the gateway measures what leaves, and the trace goes through it",
+        given: &[YAHOO, "mesh/otlp.yaml"],
+        key: Key::Manifest("mesh/otlp-tracing.yaml"),
+        then: measured_and_traced,
+    },
+    Scenario {
+        name: "S31 only payments may reach the approved host, and every attempt is on record",
+        given: &[YAHOO, LOG],
+        key: Key::Manifest("egress/only-payments.yaml"),
+        then: only_payments,
+    },
+    Scenario {
+        name: "S33 TLS of the application's own is passed through by server name",
+        given: &["egress/passthrough.yaml#ServiceEntry", "egress/passthrough.yaml#Gateway"],
+        key: Key::Manifest("egress/passthrough.yaml#VirtualService"),
+        then: passed_through,
+    },
+];
+
+/// The application speaks plain HTTP; outside, TLS arrives with server name and Host as they were, from the gateway.
+fn leaves_as_tls(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    let answer = mesh.eventually(|| through_gateway(mesh, "finance.yahoo.com"))?;
+    ensure!(answer.text("/host") == "finance.yahoo.com", "Host is {}", answer.text("/host"));
+    for header in ["x-forwarded-client-cert", "x-mesh-hops", "x-envoy-attempt-count"] {
+        let seen = answer.seen_header(header);
+        ensure!(seen.is_none() || header == "x-envoy-attempt-count", "{header} left the mesh: {seen:?}");
+    }
+    mesh.eventually(|| {
+        let metrics = mesh.egress_metrics("stray");
+        let by_name = |line: &&str| {
+            line.starts_with("istio_requests_total")
+                && line.contains(r#"destination_service="finance.yahoo.com""#)
+        };
+        metrics.lines().find(by_name).map(drop).context("the gateway counts no request by the host's name")
+    })
+}
+
+fn through_gateway(mesh: &Mesh, host: &str) -> anyhow::Result<Answer> {
+    let answer = mesh.get("shop", &[&format!("http://{host}/")]).answered_by("outside")?;
+    let server_name = answer.text("/tls/server_name");
+    ensure!(server_name == host, "the server name is {server_name:?}");
+    came_from_gateway(mesh, &answer)?;
+    Ok(answer)
+}
+
+fn came_from_gateway(mesh: &Mesh, answer: &Answer) -> anyhow::Result<()> {
+    let peer: SocketAddr = answer.text("/peer").parse().context("no peer")?;
+    let gateways = mesh.addresses("istio-egressgateway");
+    ensure!(gateways.contains(&peer.ip().to_string()), "{peer} is not one of the gateway's {gateways:?}");
+    Ok(())
+}
+
+fn routes_are_named(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    mesh.eventually(|| through_gateway(mesh, "finance.yahoo.com"))?;
+    mesh.eventually(|| {
+        through_gateway(mesh, "finance.yahoo.com")?;
+        let inside = record(&mesh.eventually_in_log("shop", "outbound|80||istio-egressgateway")?)?;
+        ensure!(inside["route_name"] == "mesh", "the sidecar's route is {}", inside["route_name"]);
+        let outside = record(&mesh.egress_log("outbound|443||finance.yahoo.com")?)?;
+        let name = &outside["route_name"];
+        ensure!(name == "yahoo-egressgateway", "the gateway's route is {name}");
+        Ok(())
+    })
+}
+
+fn record(line: &str) -> anyhow::Result<Value> {
+    serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))
+}
+
+fn undeclared_is_blocked(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    let addresses = mesh.addresses("stray");
+    let stray = addresses.first().context("no stray pod")?;
+    mesh.eventually(|| {
+        let http = format!("{stray}:80");
+        mesh.get("shop", &["http://blocked.example.com/", "--connect", &http]).status(502)
+    })?;
+    let tcp = mesh.get("shop", &[&format!("http://{stray}:9000/")]).answer();
+    ensure!(tcp.status == 502 || tcp.status == 0, "undeclared TCP has status {}", tcp.status);
+    let counted = r#"mesh_egress_blocked_total{host="blocked.example.com"}"#;
+    ensure!(mesh.metrics("shop").contains(counted), "the blocked host is not counted");
+    mesh.eventually(|| through_gateway(mesh, "finance.yahoo.com"))?;
+    Ok(())
+}
+
+fn wildcard(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    for host in ["a.external.com", "b.external.com"] {
+        mesh.eventually(|| through_gateway(mesh, host))?;
+    }
+    Ok(())
+}
+
+fn namespace_is_denied(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    mesh.eventually(|| mesh.get("shop", &["http://finance.yahoo.com/"]).status(403))
+}
+
+fn measured_and_traced(given: &Given<'_>) -> anyhow::Result<()> {
+    const WAY: [&str; 2] =
+        ["shop.default SPAN_KIND_CLIENT", "istio-egressgateway.istio-system SPAN_KIND_CLIENT"];
+    let mesh = given.mesh;
+    mesh.eventually(|| through_gateway(mesh, "finance.yahoo.com"))?;
+    mesh.eventually(|| {
+        mesh.get("shop", &["http://finance.yahoo.com/", "--repeat", "3"]).none_failed()?;
+        let traces = traces(mesh)?;
+        let whole = traces.values().any(|spans| WAY.iter().all(|side| sides_of(spans).contains(*side)));
+        ensure!(whole, "no trace goes through the gateway");
+        Ok(())
+    })?;
+    let metrics = mesh.egress_metrics("stray");
+    for name in [
+        "istio_requests_total",
+        "istio_request_duration_milliseconds_bucket",
+        "istio_request_bytes_sum",
+        "istio_response_bytes_sum",
+    ] {
+        let host = r#"destination_service="finance.yahoo.com""#;
+        let seen = metrics.lines().any(|line| {
+            line.starts_with(name) && line.contains(host) && line.contains(r#"response_code="200""#)
+        });
+        ensure!(seen, "the gateway has no {name} for the host");
+    }
+    Ok(())
+}
+
+fn only_payments(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    mesh.eventually(|| {
+        mesh.get("shop", &["http://finance.yahoo.com/not-for-shop"]).status(403)?;
+        mesh.get("payments", &["http://finance.yahoo.com/for-payments"]).answered_by("outside").map(drop)
+    })?;
+    for (path, status, account) in [("/not-for-shop", 403, "shop"), ("/for-payments", 200, "payments")] {
+        let record = record(&mesh.egress_log(path)?)?;
+        ensure!(record["response_code"] == status, "{path} is on record with {}", record["response_code"]);
+        let caller = &record["downstream_peer_uri_san"];
+        let expected = format!("spiffe://cluster.local/ns/default/sa/{account}");
+        ensure!(*caller == expected, "{path} is on record as called by {caller}");
+    }
+    Ok(())
+}
+
+fn passed_through(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    let url = "https://partner.example.com/";
+    let answer = mesh.eventually(|| {
+        let answer = mesh.get("shop", &[url, "--cacert", "/etc/outside/ca.crt"]).answered_by("outside")?;
+        came_from_gateway(mesh, &answer)?;
+        Ok(answer)
+    })?;
+    ensure!(answer.text("/tls/server_name") == "partner.example.com", "the server name is lost");
+    ensure!(answer.seen_header("x-request-id").is_none(), "something on the way has read the request");
+    Ok(())
+}
