@@ -4,6 +4,7 @@ pub struct CheckRequest {
     #[prost(message, optional, tag = "1")]
     pub attributes: ::core::option::Option<AttributeContext>,
 }
+/// What is asked about (envoy/service/auth/v3/attribute_context.proto).
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttributeContext {
     #[prost(message, optional, tag = "1")]
@@ -13,7 +14,10 @@ pub struct AttributeContext {
     #[prost(message, optional, tag = "4")]
     pub request: ::core::option::Option<Request>,
     #[prost(map = "string, string", tag = "10")]
-    pub context_extensions: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub context_extensions: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     #[prost(message, optional, tag = "12")]
     pub tls_session: ::core::option::Option<TlsSession>,
 }
@@ -24,16 +28,20 @@ pub struct Peer {
     #[prost(string, tag = "2")]
     pub service: ::prost::alloc::string::String,
     #[prost(map = "string, string", tag = "3")]
-    pub labels: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// A SPIFFE ID.
     #[prost(string, tag = "4")]
     pub principal: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Address {
     #[prost(message, optional, tag = "1")]
     pub socket_address: ::core::option::Option<SocketAddress>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SocketAddress {
     #[prost(string, tag = "2")]
     pub address: ::prost::alloc::string::String,
@@ -47,7 +55,8 @@ pub struct Request {
     #[prost(message, optional, tag = "2")]
     pub http: ::core::option::Option<HttpRequest>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+/// google.protobuf.Timestamp
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Timestamp {
     #[prost(int64, tag = "1")]
     pub seconds: i64,
@@ -60,14 +69,20 @@ pub struct HttpRequest {
     pub id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub method: ::prost::alloc::string::String,
+    /// By lower-case name; several values are joined by a comma.
     #[prost(map = "string, string", tag = "3")]
-    pub headers: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub headers: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// With the query.
     #[prost(string, tag = "4")]
     pub path: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub host: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub scheme: ::prost::alloc::string::String,
+    /// In bytes; -1 when it is not known.
     #[prost(int64, tag = "9")]
     pub size: i64,
     #[prost(string, tag = "10")]
@@ -77,13 +92,14 @@ pub struct HttpRequest {
     #[prost(bytes = "vec", tag = "12")]
     pub raw_body: ::prost::alloc::vec::Vec<u8>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TlsSession {
     #[prost(string, tag = "1")]
     pub sni: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CheckResponse {
+    /// Code 0 allows.
     #[prost(message, optional, tag = "1")]
     pub status: ::core::option::Option<Status>,
     #[prost(message, optional, tag = "2")]
@@ -91,7 +107,8 @@ pub struct CheckResponse {
     #[prost(message, optional, tag = "3")]
     pub ok_response: ::core::option::Option<OkHttpResponse>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+/// google.rpc.Status
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Status {
     #[prost(int32, tag = "1")]
     pub code: i32,
@@ -107,7 +124,7 @@ pub struct DeniedHttpResponse {
     #[prost(string, tag = "3")]
     pub body: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HttpStatus {
     #[prost(int32, tag = "1")]
     pub code: i32,
@@ -121,14 +138,15 @@ pub struct OkHttpResponse {
     #[prost(message, repeated, tag = "6")]
     pub response_headers_to_add: ::prost::alloc::vec::Vec<HeaderValueOption>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeaderValueOption {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<HeaderValue>,
+    /// Replaces where it is not set.
     #[prost(message, optional, tag = "2")]
     pub append: ::core::option::Option<BoolValue>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeaderValue {
     #[prost(string, tag = "1")]
     pub key: ::prost::alloc::string::String,
@@ -137,7 +155,8 @@ pub struct HeaderValue {
     #[prost(bytes = "vec", tag = "3")]
     pub raw_value: ::prost::alloc::vec::Vec<u8>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+/// google.protobuf.BoolValue
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BoolValue {
     #[prost(bool, tag = "1")]
     pub value: bool,
