@@ -118,7 +118,9 @@ fn ingress(limits: Value, admission: Value) -> Snapshot {
 }
 
 fn through(snapshot: &Snapshot, client: &str, now: Instant) -> Decision {
-    let head = head("GET r/", &[("x-forwarded-for", client), ("content-length", "100")]);
+    // The last entry is the trusted proxy, which the gateway itself has added.
+    let forwarded = format!("{client}, 192.0.2.9");
+    let head = head("GET r/", &[("x-forwarded-for", &forwarded), ("content-length", "100")]);
     ask_as(snapshot, &peer(None), gateway(false), &head, now)
 }
 
