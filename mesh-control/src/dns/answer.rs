@@ -229,10 +229,9 @@ mod tests {
         let yaml = service("web", 80, &["v1", "v2"]).replacen("metadata: {", annotation, 1);
         assert!(yaml.contains("external-dns"), "{yaml}");
         let view = view(&yaml);
-        for (name, code, count) in [
-            ("a.example.com.", ResponseCode::NoError, 2),
-            ("x.y.b.example.com.", ResponseCode::NoError, 2),
-        ] {
+        for (name, code, count) in
+            [("a.example.com.", ResponseCode::NoError, 2), ("x.y.b.example.com.", ResponseCode::NoError, 2)]
+        {
             let reply = ask(&view, name, RecordType::A, Transport::Udp);
             assert_eq!((reply.metadata.response_code, reply.answers.len()), (code, count), "{name}");
         }

@@ -24,7 +24,7 @@ pub(super) fn authorizer(scope: &Scope<'_>, name: &str, report: &mut Vec<Problem
         (Some(http), _) => Authorizer {
             name: name.to_owned(),
             cluster: Some(reader.cluster(&http.service, http.port)),
-            protocol: CheckProtocol::Http(check(http)),
+            protocol: CheckProtocol::Http(Box::new(check(http))),
             timeout: timeout(http.timeout),
             fail_open: http.fail_open,
             status_on_error: reader.status(&http.status_on_error),
@@ -47,7 +47,7 @@ pub(super) fn authorizer(scope: &Scope<'_>, name: &str, report: &mut Vec<Problem
             Authorizer {
                 name: name.to_owned(),
                 cluster: None,
-                protocol: CheckProtocol::Http(HttpCheck::default()),
+                protocol: CheckProtocol::Http(Box::default()),
                 timeout: TIMEOUT,
                 fail_open: false,
                 status_on_error: STATUS_ON_ERROR,

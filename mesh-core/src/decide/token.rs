@@ -227,16 +227,17 @@ impl Pending {
     }
 
     /// The first candidate that is good counts.
-    fn judge(mut self: Box<Self>, checked: &Checked) -> Stage {
+    fn judge(mut self, checked: &Checked) -> Stage {
         let mut failed = None;
         for (at, candidate) in self.candidates.iter().enumerate() {
             let signature = checked.signatures.get(at).copied().unwrap_or(Signature::Bad);
-            let verdict = candidate.parsed.in_time(checked.now).and_then(|()| match signature {
+            let signed = match signature {
                 Signature::Good => Ok(()),
                 Signature::Bad => Err(TokenError::VerificationFails),
                 Signature::NoKey => Err(TokenError::NoKey),
                 Signature::NoKeys => Err(TokenError::KeysInvalid),
-            });
+            };
+            let verdict = candidate.parsed.in_time(checked.now).and(signed);
             match verdict {
                 Ok(()) => {
                     let candidate = self.candidates.swap_remove(at);
@@ -275,8 +276,8 @@ fn admit(parsed: &Parsed, rule: &CompiledTokenRule) -> Result<(), TokenError> {
         return Err(TokenError::UnknownIssuer);
     }
     let audiences = &rule.model.audiences;
-    let wanted = |audience: &Box<str>| audiences.iter().any(|wanted| same_audience(wanted, audience));
-    if !audiences.is_empty() && !parsed.audiences.iter().any(wanted) {
+    let wanted = |audience: &str| audiences.iter().any(|wanted| same_audience(wanted, audience));
+    if !audiences.is_empty() && !parsed.audiences.iter().any(|audience| wanted(audience)) {
         return Err(TokenError::AudienceNotAllowed);
     }
     if rule.keys.is_none() { Err(TokenError::KeysNotFetched) } else { Ok(()) }

@@ -35,7 +35,7 @@ pub enum CheckProtocol {
     /// Envoy's gRPC service `envoy.service.auth.v3.Authorization`; the text is the authority.
     Grpc(String),
     /// A request with the method, path and host of the one in question.
-    Http(HttpCheck),
+    Http(Box<HttpCheck>),
 }
 
 /// The check as an HTTP request. Names of headers are lower-case.

@@ -46,7 +46,7 @@ impl CompiledAuthorizer {
     pub fn new(model: &model::Authorizer) -> Result<Self, InvalidRegex> {
         let none = model::HttpCheck::default();
         let http = match &model.protocol {
-            CheckProtocol::Http(http) => http,
+            CheckProtocol::Http(http) => http.as_ref(),
             CheckProtocol::Grpc(_) => &none,
         };
         Ok(Self {

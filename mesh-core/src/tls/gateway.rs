@@ -105,7 +105,7 @@ impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let usable =
             |certified: &&Arc<CertifiedKey>| certified.key.choose_scheme(hello.signature_schemes()).is_some();
-        self.0.iter().find(usable).or(self.0.first()).cloned()
+        self.0.iter().find(usable).or_else(|| self.0.first()).cloned()
     }
 }
 

@@ -26,10 +26,13 @@ type Hash = [u8; 32];
 /// The signatures that one worker has checked.
 #[derive(Default)]
 pub struct Signatures {
-    /// The text is kept, so that no other set can come to stand at its address.
-    sets: RefCell<HashMap<usize, (Arc<str>, Rc<KeySet>)>>,
+    /// By the address of its text.
+    sets: RefCell<HashMap<usize, Known>>,
     good: RefCell<HashSet<Hash>>,
 }
+
+/// The text is kept, so that no other set can come to stand at its address.
+type Known = (Arc<str>, Rc<KeySet>);
 
 struct KeySet {
     hash: Hash,

@@ -39,7 +39,7 @@ pub(super) fn consistent_hash(hash: &networking::ConsistentHash) -> Option<Consi
 /// The rule's setting, or the mesh's. Failover comes with outlier detection (semantics.md 27).
 pub(super) fn locality(scope: &Scope<'_>, policy: &Effective<'_>) -> Option<LocalityPolicy> {
     let own = policy.load_balancer.and_then(|settings| settings.locality_lb_setting.as_ref());
-    let setting = own.or(scope.world.mesh_config().locality_lb_setting.as_ref());
+    let setting = own.or_else(|| scope.world.mesh_config().locality_lb_setting.as_ref());
     let none = LocalityLoadBalancerSetting::default();
     let setting = setting.unwrap_or(&none);
     let failover = policy.outlier_detection.is_some();

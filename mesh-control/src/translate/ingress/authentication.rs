@@ -38,7 +38,7 @@ fn authorizer(ingress: &Item<'_, Ingress>, url: &str) -> Authorizer {
     Authorizer {
         name: format!("Ingress {}/{} auth-url", ingress.namespace(), ingress.name()),
         cluster,
-        protocol: CheckProtocol::Http(HttpCheck {
+        protocol: CheckProtocol::Http(Box::new(HttpCheck {
             upstream_on_allow: provider::names(&headers),
             downstream_on_allow: list(&["set-cookie"]),
             downstream_on_deny: list(&["www-authenticate", "set-cookie"]),
@@ -49,7 +49,7 @@ fn authorizer(ingress: &Item<'_, Ingress>, url: &str) -> Authorizer {
                 sign_in: read("auth-signin"),
             }),
             ..HttpCheck::default()
-        }),
+        })),
         timeout: TIMEOUT,
         fail_open: false,
         status_on_error: 500,

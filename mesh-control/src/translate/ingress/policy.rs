@@ -115,7 +115,7 @@ fn custom_headers(
     tell: &mut dyn FnMut(Problem),
 ) -> HeaderEdits {
     let Some(reference) = get(ingress, "custom-headers") else { return HeaderEdits::default() };
-    let (namespace, name) = reference.split_once('/').unwrap_or((ingress.namespace(), reference));
+    let (namespace, name) = reference.split_once('/').unwrap_or_else(|| (ingress.namespace(), reference));
     let Some(map) = scope.world.get::<ConfigMap>(namespace, name) else {
         let message = format!("ConfigMap {namespace}/{name} does not exist; no header is set");
         tell(Problem::error(field("custom-headers"), message));

@@ -13,7 +13,7 @@ fn http(check: HttpCheck) -> Authorizer {
     Authorizer {
         name: "door".into(),
         cluster: Some(AUTHORIZER.into()),
-        protocol: CheckProtocol::Http(check),
+        protocol: CheckProtocol::Http(Box::new(check)),
         timeout: Millis::new(300),
         fail_open: false,
         status_on_error: 403,
