@@ -13,6 +13,7 @@ mod calls;
 mod canary;
 mod certificates;
 mod change;
+mod crowd;
 mod egress;
 mod failover;
 mod fixture;
@@ -84,6 +85,13 @@ fn way_out() {
     outside::host_is_closed(&mesh);
 }
 
+/// Row S16 at its size.
+#[test]
+fn fifty_pods() {
+    let Some(mesh) = Mesh::up(&["mesh/crowd.yaml"]) else { return };
+    scenario::run(&mesh, &[crowd::SCENARIOS]);
+}
+
 /// Row Y7, and external authorization.
 #[test]
 fn who_may_call_whom() {
@@ -104,7 +112,7 @@ fn egress() {
 /// Cheap, and runs everywhere: a typing error in a reference should not need a mesh to be found.
 #[test]
 fn every_reference_names_a_manifest() {
-    let others = [prometheus::all(), outside::SCENARIOS, egress::SCENARIOS];
+    let others = [prometheus::all(), outside::SCENARIOS, egress::SCENARIOS, crowd::SCENARIOS];
     let all = [&INGRESS[..], &BOOKINFO, &SERVICES, &AUTHORIZATION, &others].concat().concat();
     for reference in all.iter().flat_map(scenario::Scenario::references) {
         assert!(fixture::manifest(reference).contains("\nkind: "), "{reference} holds no object");
