@@ -39,6 +39,8 @@ struct Peer {
     install: String,
     /// `{config}` and `{folder}` are replaced.
     arguments: Vec<String>,
+    /// The configuration file's name: some programs go by what it ends in.
+    file: String,
     /// The configuration file's text; `{listen_port}`, `{backend_port}` and `{folder}` are replaced.
     config: String,
 }
@@ -106,7 +108,7 @@ impl Peer {
                 .replace("{backend_port}", &backend.port().to_string())
                 .replace("{folder}", &own.display().to_string())
         };
-        let config = own.join("config");
+        let config = own.join(&self.file);
         std::fs::write(&config, fill(&self.config))?;
         let config_path = config.display().to_string();
         let arguments = self.arguments.iter().map(|text| fill(text).replace("{config}", &config_path));
