@@ -101,7 +101,7 @@ fn denied_by_name(given: &Given<'_>) -> anyhow::Result<()> {
     mesh.get("frontend", &["http://database:8080/open"]).answered_by("database")?;
     let record = record(mesh, "/secret/plan")?;
     let details = "rbac_access_denied_matched_policy[ns[default]-policy[keep-out]-rule[0]]";
-    ensure!(record["upstream_transport_failure_reason"] == details, "the record is {record}");
+    ensure!(record["response_code_details"] == details, "the record is {record}");
     Ok(())
 }
 
