@@ -1,7 +1,7 @@
 //! Tokens of users (RequestAuthentication): which are good, what follows from their claims, where keys come from.
 
 use anyhow::ensure;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::answers::Summary;
 use crate::mesh::Mesh;
@@ -97,6 +97,6 @@ fn bearer(token: &str) -> String {
 fn refused(summary: &Summary, status: u16, words: &str) -> anyhow::Result<()> {
     summary.status(status)?;
     let answer = summary.answer();
-    ensure!(answer.body == Value::from(words), "the body is {} instead of {words:?}", answer.body);
+    ensure!(answer.body.as_str() == Some(words), "the body is {} instead of {words:?}", answer.body);
     Ok(())
 }
