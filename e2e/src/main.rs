@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod authorizer;
 mod behaviour;
 mod caller;
 mod client;

@@ -55,6 +55,9 @@ pub(crate) struct ServeSettings {
     /// Answer this share of requests with status 500.
     #[arg(long, env = "ECHO_FAIL_RATE", value_parser = parse_share, default_value = "0")]
     pub fail_rate: f64,
+    /// Answer this path with this text instead of the report: `/keys={"keys": []}`.
+    #[arg(long, env = "ECHO_PAGE", value_name = "PATH=TEXT")]
+    pub page: Option<Page>,
     /// Speak first on TCP ports: send this line when a connection opens.
     #[arg(long, env = "ECHO_GREETING")]
     pub greeting: Option<String>,
@@ -150,6 +153,23 @@ impl FromStr for Call {
         let host = url.host().with_context(|| format!("{url} names no host"))?;
         let name = name.unwrap_or_else(|| host.split('.').next().unwrap_or(host)).to_owned();
         Ok(Self { name, url })
+    }
+}
+
+/// A fixed answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Page {
+    pub path: String,
+    pub text: String,
+}
+
+impl FromStr for Page {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (path, text) = text.split_once('=').context("write it like /path=text")?;
+        ensure!(path.starts_with('/'), "{path:?} must start with /");
+        Ok(Self { path: path.to_owned(), text: text.to_owned() })
     }
 }
 

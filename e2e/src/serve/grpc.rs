@@ -1,4 +1,4 @@
-//! The gRPC echo service, on the same ports as everything else: HTTP/2 with `content-type: application/grpc`.
+//! The gRPC echo service, and Envoy's authorization service, on the same ports as everything else: HTTP/2 with `content-type: application/grpc`.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tonic_prost::ProstCodec;
 
 use super::App;
 use super::body::{Body, Error};
+use crate::authorizer::{Authorizer, CHECK, CheckRequest, CheckResponse};
 use crate::grpc::{BIDIRECTIONAL, EchoReply, EchoRequest, SERVER_STREAM, UNARY};
 use crate::report::caller;
 
@@ -34,6 +35,10 @@ pub(super) async fn answer(app: &App, request: Request<Incoming>) -> Response<Bo
         UNARY => grpc.unary(echo, request).await,
         SERVER_STREAM => grpc.server_streaming(echo, request).await,
         BIDIRECTIONAL => grpc.streaming(echo, request).await,
+        CHECK => {
+            let mut grpc = Grpc::new(ProstCodec::<CheckResponse, CheckRequest>::default());
+            grpc.unary(Authorizer { pod: app.pod.pod.clone() }, request).await
+        }
         path => Status::unimplemented(format!("no method {path}")).into_http(),
     };
     response.map(|body| body.map_err(Error::from).boxed_unsync())

@@ -37,6 +37,9 @@ pub(super) async fn answer(
     if request.uri().path() == "/healthz" {
         return Ok(Response::new(full("ok\n")));
     }
+    if let Some(page) = app.settings.page.as_ref().filter(|page| page.path == request.uri().path()) {
+        return Ok(signed(&app, Response::new(full(page.text.clone()))));
+    }
     let (parts, body) = request.into_parts();
     match app.defaults.clone().asked_by(&parts.uri, &parts.headers) {
         Ok(behaviour) => {

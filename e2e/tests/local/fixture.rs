@@ -1,11 +1,12 @@
 //! References to manifests: `mesh/workloads.yaml` is a file of `e2e/fixtures`, `documents/11….yaml#Gateway` the objects
 //! of one kind in it, `examples/bookinfo/gateway.yaml` a file of `deploy/examples`, and `secret/NAME/HOST,HOST` a Secret
 //! with a certificate for these hosts, the same one each time, and `authority/CERTIFICATE/NAME/NAMESPACE` a Secret with the
-//! CA of that certificate alone.
+//! CA of that certificate alone. `@KEYS@` in a file stands for the keys that this run signs tokens with.
 
 use std::path::{Path, PathBuf};
 
 use crate::certificates::{authority_secret, certificate};
+use crate::token::{self, PLACE_OF_KEYS};
 
 /// The text of a reference.
 pub(crate) fn manifest(reference: &str) -> String {
@@ -19,6 +20,7 @@ pub(crate) fn manifest(reference: &str) -> String {
     let (path, kind) = reference.split_once('#').map_or((reference, None), |(path, kind)| (path, Some(kind)));
     let file = locate(path);
     let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let text = text.replace(PLACE_OF_KEYS, &token::keys());
     let Some(kind) = kind else { return text };
     let chosen: Vec<_> = documents(&text).filter(|document| is_kind(document, kind)).collect();
     assert!(!chosen.is_empty(), "{reference}: no such object");

@@ -31,6 +31,8 @@ mod reviews;
 mod scenario;
 mod secure;
 mod spans;
+mod token;
+mod tokens;
 mod trust;
 mod wait;
 
@@ -38,7 +40,7 @@ use mesh::Mesh;
 
 const INGRESS: [&[scenario::Scenario]; 5] =
     [ingress::SCENARIOS, secure::SCENARIOS, gateway::SCENARIOS, canary::SCENARIOS, limits::SCENARIOS];
-const AUTHORIZATION: [&[scenario::Scenario]; 1] = [authorization::SCENARIOS];
+const AUTHORIZATION: [&[scenario::Scenario]; 2] = [authorization::SCENARIOS, tokens::SCENARIOS];
 const BOOKINFO: [&[scenario::Scenario]; 2] = [reviews::SCENARIOS, spans::SCENARIOS];
 const SERVICES: [&[scenario::Scenario]; 6] = [
     calls::SCENARIOS,
@@ -92,7 +94,7 @@ fn fifty_pods() {
     scenario::run(&mesh, &[crowd::SCENARIOS]);
 }
 
-/// Row Y7, and external authorization.
+/// Rows Y6, Y7, S15 (mutual TLS and policy), external authorization, and tokens.
 #[test]
 fn who_may_call_whom() {
     let Some(mesh) = Mesh::up(&["authorization/workloads.yaml"]) else { return };

@@ -6,6 +6,7 @@ mod gateways;
 mod ingress;
 mod limits;
 mod manifests;
+mod peers;
 mod rules;
 mod tokens;
 

@@ -1,6 +1,7 @@
 //! Tables named after the points of semantics.md. A fixture is the JSON that travels, so it tests the model's form as well.
 
 mod authorization;
+mod authorization_oracle;
 mod connections;
 mod edits;
 mod limits;

@@ -145,10 +145,11 @@ fn write_operator(out: &mut String, operator: &str, record: &Record) -> fmt::Res
         "RESPONSE_CODE" => write!(out, "{}", record.status),
         "RESPONSE_FLAGS" => out.write_str(record.flag()),
         "RESPONSE_CODE_DETAILS" => {
-            out.write_str(if request.is_some() { record.response_details() } else { "-" })
+            let details = if request.is_some() { record.response_details() } else { "-" };
+            Escaped(details.as_bytes()).write(out)
         }
         "UPSTREAM_TRANSPORT_FAILURE_REASON" => {
-            Escaped(record.cause.as_deref().unwrap_or("-").as_bytes()).write(out)
+            Escaped(record.transport_failure().unwrap_or("-").as_bytes()).write(out)
         }
         "BYTES_RECEIVED" => write!(out, "{}", record.received),
         "BYTES_SENT" => write!(out, "{}", record.sent),
@@ -225,7 +226,7 @@ fn write_json(out: &mut String, record: &Record) -> fmt::Result {
     object.number("response_code", u64::from(record.status))?;
     object.bytes("response_flags", Some(record.flag().as_bytes()))?;
     object.bytes("response_code_details", request.map(|_| record.response_details().as_bytes()))?;
-    object.bytes("upstream_transport_failure_reason", record.cause.as_deref().map(str::as_bytes))?;
+    object.bytes("upstream_transport_failure_reason", record.transport_failure().map(str::as_bytes))?;
     if let Some(denial) = record.dry_run.as_deref() {
         object.bytes("authorization_dry_run", Some(denial.as_bytes()))?;
     }

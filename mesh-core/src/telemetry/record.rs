@@ -166,12 +166,27 @@ impl Record {
         self.failure.map_or("-", |failure| failure.consequence().flag)
     }
 
-    /// The response code details.
-    pub fn response_details(&self) -> &'static str {
+    /// The response code details; of a request that a policy denies they name the policy, as Istio's do.
+    pub fn response_details(&self) -> &str {
+        if let Some(denial) = self.denial() {
+            return denial;
+        }
         match self.failure {
             Some(failure) => failure.consequence().details,
             None if self.details.is_empty() => "via_upstream",
             None => self.details,
         }
+    }
+
+    /// What the transport to the upstream said.
+    pub fn transport_failure(&self) -> Option<&str> {
+        self.cause.as_deref().filter(|_| self.denial().is_none())
+    }
+
+    /// Which policy has denied the request.
+    fn denial(&self) -> Option<&str> {
+        let denied = self.request.is_some() && self.failure == Some(Failure::Denied);
+        let details = Failure::Denied.consequence().details;
+        self.cause.as_deref().filter(|cause| denied && cause.starts_with(details))
     }
 }

@@ -65,6 +65,22 @@ fn the_text_log_is_istios_and_cannot_be_forged() {
     );
 }
 
+#[test]
+fn the_details_of_a_denied_request_name_the_policy_and_those_of_another_failure_do_not() {
+    let policy = "rbac_access_denied_matched_policy[ns[default]-policy[keep-out]-rule[0]]";
+    for (failure, cause, details, transport) in [
+        (Failure::Denied, policy, policy, ""),
+        (Failure::Denied, "something else", "rbac_access_denied", "something else"),
+        (Failure::NoRoute, policy, "route_not_found", policy),
+    ] {
+        let record = Record { failure: Some(failure), cause: Some(cause.into()), ..record() };
+        let object: serde_json::Value =
+            serde_json::from_str(&access_log::line(&AccessLogFormat::Json, &record)).unwrap();
+        assert_eq!(object["response_code_details"], details);
+        assert_eq!(object["upstream_transport_failure_reason"].as_str().unwrap_or_default(), transport);
+    }
+}
+
 /// S23: time, method, path, code, latency, sizes, trace, source and destination.
 #[test]
 fn the_json_log_holds_the_whole_observability_record() {
