@@ -84,6 +84,12 @@ spec:
   hosts: [{HOST}]
   gateways: [bench]
   http: [{{route: [{{destination: {{host: backend.example, port: {{number: {backend}}}}}}}]}}]
+---
+# As the peers: metrics, and no access log.
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {{name: bench, namespace: {NAMESPACE}}}
+spec: {{accessLogging: [{{disabled: true}}]}}
 "
     )
 }

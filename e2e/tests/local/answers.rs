@@ -29,6 +29,9 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) error: Option<String>,
     pub(crate) protocol: String,
+    /// Absent if there was no answer.
+    #[serde(default)]
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Value,
     pub(crate) elapsed_ms: f64,
 }
@@ -79,6 +82,11 @@ impl Summary {
 }
 
 impl Answer {
+    /// A header of the answer.
+    pub(crate) fn header(&self, name: &str) -> Option<&String> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
     /// A text in the body; empty if it is not there.
     pub(crate) fn text(&self, pointer: &str) -> &str {
         self.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default()

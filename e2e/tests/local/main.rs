@@ -4,7 +4,7 @@
 //!
 //! A test starts one mesh and runs several scenarios on it, because a start costs seconds. Where namespaces cannot
 //! be had, tests are skipped with a loud notice, unless `MESH_REQUIRE` names `netns`; the same goes for a `prometheus`
-//! in `PATH`. `MESH_LONG` makes outages a minute long.
+//! in `PATH`. `MESH_LONG` makes outages a minute long and samples ten times as large, and waits for the end of ejections.
 
 mod answers;
 mod authorization;
@@ -27,9 +27,11 @@ mod outage;
 mod outside;
 mod process;
 mod prometheus;
+mod resilience;
 mod reviews;
 mod scenario;
 mod secure;
+mod sessions;
 mod spans;
 mod token;
 mod tokens;
@@ -42,6 +44,7 @@ const INGRESS: [&[scenario::Scenario]; 5] =
     [ingress::SCENARIOS, secure::SCENARIOS, gateway::SCENARIOS, canary::SCENARIOS, limits::SCENARIOS];
 const AUTHORIZATION: [&[scenario::Scenario]; 2] = [authorization::SCENARIOS, tokens::SCENARIOS];
 const BOOKINFO: [&[scenario::Scenario]; 2] = [reviews::SCENARIOS, spans::SCENARIOS];
+const RESILIENCE: [&[scenario::Scenario]; 2] = [resilience::SCENARIOS, sessions::SCENARIOS];
 const SERVICES: [&[scenario::Scenario]; 6] = [
     calls::SCENARIOS,
     trust::SCENARIOS,
@@ -111,11 +114,18 @@ fn egress() {
     scenario::run(&mesh, &[egress::SCENARIOS]);
 }
 
+/// Rows Y8, S15 (circuit breaking, ejection, retries, sessions).
+#[test]
+fn resilience() {
+    let Some(mesh) = Mesh::up(&["resilience/workloads.yaml"]) else { return };
+    scenario::run(&mesh, &RESILIENCE);
+}
+
 /// Cheap, and runs everywhere: a typing error in a reference should not need a mesh to be found.
 #[test]
 fn every_reference_names_a_manifest() {
     let others = [prometheus::all(), outside::SCENARIOS, egress::SCENARIOS, crowd::SCENARIOS];
-    let all = [&INGRESS[..], &BOOKINFO, &SERVICES, &AUTHORIZATION, &others].concat().concat();
+    let all = [&INGRESS[..], &BOOKINFO, &SERVICES, &AUTHORIZATION, &RESILIENCE, &others].concat().concat();
     for reference in all.iter().flat_map(scenario::Scenario::references) {
         assert!(fixture::manifest(reference).contains("\nkind: "), "{reference} holds no object");
     }

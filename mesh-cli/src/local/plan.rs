@@ -175,7 +175,7 @@ pub(crate) fn plan(inputs: Inputs<'_>) -> anyhow::Result<PodPlan> {
         identity: inputs.start.identity,
         control_root: inputs.control_root.to_owned(),
         binaries: inputs.start.binaries.clone(),
-        proxy: sidecar::proxy(&inputs, role),
+        proxy: sidecar::proxy(&inputs, role)?,
         volumes: volumes::plan(inputs.store, &inputs.place.namespace, &spec.volumes)?,
         init: spec.init_containers.iter().map(container).collect::<Result<_, _>>()?,
         containers: spec.containers.iter().filter(own).map(container).collect::<Result<_, _>>()?,

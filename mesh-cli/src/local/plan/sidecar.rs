@@ -5,6 +5,8 @@
 
 use std::net::Ipv4Addr;
 
+use anyhow::{Context as _, ensure};
+
 use super::{Inputs, ProxyPlan, Role, environment};
 use crate::local::controllers::{DesiredPod, PROXY_CONTAINER};
 use crate::local::manifest::{Metadata, Object};
@@ -47,9 +49,9 @@ fn injection_disabled(namespace: Option<&Object>) -> bool {
 }
 
 /// The proxy of a pod; none for plain pods.
-pub(super) fn proxy(inputs: &Inputs<'_>, role: Role) -> Option<ProxyPlan> {
+pub(super) fn proxy(inputs: &Inputs<'_>, role: Role) -> anyhow::Result<Option<ProxyPlan>> {
     let (command, redirect, listeners) = match role {
-        Role::Plain => return None,
+        Role::Plain => return Ok(None),
         Role::Sidecar => (
             vec!["mesh-proxy".to_owned(), "run".to_owned()],
             redirect(&inputs.pod.template.metadata),
@@ -61,7 +63,10 @@ pub(super) fn proxy(inputs: &Inputs<'_>, role: Role) -> Option<ProxyPlan> {
             (command, Vec::new(), listeners)
         }
     };
-    Some(ProxyPlan { command, environment: proxy_environment(inputs), redirect, listeners })
+    let mut environment = proxy_environment(inputs);
+    let workers = workers(&inputs.pod.template.metadata)?;
+    environment.extend(workers.map(|count| ("MESH_WORKERS".to_owned(), count.to_string())));
+    Ok(Some(ProxyPlan { command, environment, redirect, listeners }))
 }
 
 /// A gateway's command, and whether it takes the host's ingress ports.
@@ -98,6 +103,21 @@ fn proxy_environment(inputs: &Inputs<'_>) -> Vec<(String, String)> {
     variables
 }
 
+/// How many workers a pod's proxy has: `concurrency` in Istio's annotation, 0 for one a core; one when absent. What else
+/// the annotation may hold has no effect here.
+fn workers(metadata: &Metadata) -> anyhow::Result<Option<usize>> {
+    const ANNOTATION: &str = "proxy.istio.io/config";
+    const MOST: u64 = 256;
+    let Some(text) = metadata.annotations.get(ANNOTATION) else { return Ok(None) };
+    let config: serde_json::Value =
+        serde_saphyr::from_str(text).with_context(|| format!("annotation `{ANNOTATION}`"))?;
+    let Some(value) = config.get("concurrency") else { return Ok(None) };
+    let count = value.as_u64().filter(|count| *count <= MOST);
+    ensure!(count.is_some(), "annotation `{ANNOTATION}`: concurrency must be a number from 0 to {MOST}");
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(count.map(|count| usize::try_from(count).ok().filter(|count| *count > 0).unwrap_or_else(cores)))
+}
+
 /// The capture command; the annotations are Istio's.
 fn redirect(metadata: &Metadata) -> Vec<String> {
     const FLAGS: [(&str, &str); 5] = [
@@ -118,4 +138,25 @@ fn redirect(metadata: &Metadata) -> Vec<String> {
         value("excludeOutboundIPRanges").cloned().into_iter().chain([format!("{GATEWAY}/32")]).collect();
     command.push(format!("--exclude-outbound-cidrs={}", excluded.join(",")));
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> anyhow::Result<Option<usize>> {
+        let annotations = [("proxy.istio.io/config".to_owned(), text.to_owned())].into();
+        workers(&Metadata { annotations, ..Metadata::default() })
+    }
+
+    #[test]
+    fn concurrency_is_the_number_of_workers() {
+        assert_eq!(workers(&Metadata::default()).unwrap(), None);
+        assert_eq!(read("tracing: {sampling: 10}").unwrap(), None);
+        assert_eq!(read("concurrency: 2").unwrap(), Some(2));
+        assert!(read("concurrency: 0").unwrap() >= Some(1));
+        for wrong in ["concurrency: many", "concurrency: 257", "concurrency: -1", "{"] {
+            assert!(read(wrong).unwrap_err().to_string().contains("proxy.istio.io/config"), "{wrong}");
+        }
+    }
 }

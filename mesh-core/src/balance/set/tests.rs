@@ -1,3 +1,5 @@
+mod properties;
+
 use super::*;
 use crate::model::{
     ConsistentHash, EndpointAddress, HashKey, HashTable, LoadBalancer, Locality, Millis, Transport, WarmUp,
