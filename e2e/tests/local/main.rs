@@ -8,6 +8,7 @@
 
 mod answers;
 mod authorization;
+mod bad;
 mod binaries;
 mod calls;
 mod canary;
@@ -99,6 +100,15 @@ fn egress() {
     let workloads = [secret.as_str(), "authority/outside-cert/outside-ca/default", "egress/workloads.yaml"];
     let Some(mesh) = Mesh::up_trusting(&workloads, &certificate.authority) else { return };
     scenario::run(&mesh, &[egress::SCENARIOS]);
+}
+
+/// Bad, huge and hostile objects.
+#[test]
+fn bad_objects() {
+    let Some(mesh) = Mesh::up(&["mesh/workloads.yaml", "bad/world.yaml"]) else { return };
+    bad::refusals_are_reported(&mesh).unwrap();
+    bad::other_namespaces_do_not_matter(&mesh).unwrap();
+    bad::manifests_harm_nothing(&mesh).unwrap();
 }
 
 /// Cheap, and runs everywhere: a typing error in a reference should not need a mesh to be found.
