@@ -52,7 +52,8 @@ pub(crate) fn refusals_are_reported(mesh: &Mesh) -> anyhow::Result<()> {
         ensure!(output.stderr.contains(file), "{file} is not named: {}", output.stderr);
         mesh.try_delete(&bad.join(file));
     }
-    mesh.get("frontend", &["http://backend:8080/"]).answered_by("backend")
+    mesh.get("frontend", &["http://backend:8080/"]).answered_by("backend")?;
+    Ok(())
 }
 
 /// Objects of the namespace `other` that are too many, too large or too deep.
