@@ -8,7 +8,6 @@
 
 mod answers;
 mod authorization;
-mod bad;
 mod binaries;
 mod calls;
 mod canary;
@@ -100,15 +99,6 @@ fn egress() {
     let workloads = [secret.as_str(), "authority/outside-cert/outside-ca/default", "egress/workloads.yaml"];
     let Some(mesh) = Mesh::up_trusting(&workloads, &certificate.authority) else { return };
     scenario::run(&mesh, &[egress::SCENARIOS]);
-}
-
-/// Bad, huge and hostile objects.
-#[test]
-fn bad_objects() {
-    let Some(mesh) = Mesh::up(&["mesh/workloads.yaml", "bad/world.yaml"]) else { return };
-    bad::other_namespaces_do_not_matter(&mesh).unwrap();
-    bad::manifests_harm_nothing(&mesh).unwrap();
-    bad::refusals_are_reported(&mesh).unwrap();
 }
 
 /// Cheap, and runs everywhere: a typing error in a reference should not need a mesh to be found.

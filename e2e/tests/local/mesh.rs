@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -109,27 +109,6 @@ impl Mesh {
     pub(crate) fn delete_text(&self, yaml: &str) {
         let file = to_file(yaml);
         self.expect(&["delete", "--wait", "-f", &file.path().to_string_lossy()]);
-    }
-
-    /// Adds or changes the objects of a file that may be bad; says how it went.
-    pub(crate) fn try_apply(&self, file: &Path) -> Output {
-        run(&mut self.command(&["apply", "-f", &file.to_string_lossy()]), COMMAND_DEADLINE)
-    }
-
-    /// Removes the objects of a file that may be bad.
-    pub(crate) fn try_delete(&self, file: &Path) -> Output {
-        run(&mut self.command(&["delete", "-f", &file.to_string_lossy()]), COMMAND_DEADLINE)
-    }
-
-    /// What the proxy of a workload of namespace `default` holds.
-    pub(crate) fn config(&self, workload: &str) -> anyhow::Result<Value> {
-        let output = run(&mut self.command(&["config", workload, "-n", "default"]), COMMAND_DEADLINE);
-        serde_json::from_str(&output.stdout).with_context(|| format!("mesh config: {output:?}"))
-    }
-
-    /// A file that holds a text until it is dropped.
-    pub(crate) fn file(&self, text: &str) -> NamedTempFile {
-        to_file(text)
     }
 
     /// The output of `mesh status`.
