@@ -216,6 +216,12 @@ pub(crate) struct Lint {
     /// Manifest, or folder of manifests; `-` is standard input.
     #[arg(long = "file", short, required = true, num_args = 1.., value_name = "FILE_OR_DIR")]
     pub(crate) files: Vec<PathBuf>,
+    /// Mend in the files what is mechanical, then report what is left.
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Show what --fix would do, and change nothing.
+    #[arg(long, conflicts_with = "fix")]
+    pub(crate) diff: bool,
 }
 
 #[derive(Debug, Args)]

@@ -95,13 +95,16 @@ impl Exchange {
 }
 
 /// Shows what the control plane would say of these files; it leaves out what it cannot use and takes the rest.
-fn show_problems(files: &[PathBuf], output: &Output) {
+fn show_problems(files: &[PathBuf], output: &Output) -> bool {
+    let mut refused = false;
     let files: Vec<PathBuf> = files.iter().filter(|file| file.as_os_str() != "-").cloned().collect();
     for problem in mesh_control::source::files::load(&files).problems {
         if problem.severity <= Severity::Warning {
+            refused |= problem.severity == Severity::Error;
             output.problem(problem.severity == Severity::Error, &problem);
         }
     }
+    refused
 }
 
 fn unexpected<T>(reply: &Reply) -> anyhow::Result<T> {

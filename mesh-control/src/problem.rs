@@ -73,18 +73,42 @@ pub struct Problem {
     pub message: String,
     /// What to write instead.
     pub fix: Option<String>,
+    /// The same for a machine, where it is mechanical; `mesh lint --fix` makes it.
+    #[serde(skip)]
+    pub edit: Option<Edit>,
+}
+
+/// A change of the line that a problem names, which changes nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Edit {
+    /// The last name of the problem's field becomes this.
+    Rename(&'static str),
+    /// `NAME: VALUE` becomes `NEW: {value: VALUE}`.
+    Wrap(&'static str),
+    /// This line joins the item of a list that begins on the problem's line.
+    Join(&'static str),
+    /// `port: {number: …}`, the only one of this service, comes under the `service:` on the problem's line.
+    OnlyPortOf(String),
+    /// The value of the field becomes this.
+    Replace(&'static str),
 }
 
 impl Problem {
     /// A problem that does not say where it is yet.
     pub fn new(severity: Severity, field: impl Into<String>, message: impl Into<String>) -> Self {
         let (field, message) = (field.into(), message.into());
-        Self { severity, object: None, file: None, line: None, field, message, fix: None }
+        Self { severity, object: None, file: None, line: None, field, message, fix: None, edit: None }
     }
 
     /// The part named has no effect.
     pub fn error(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, field, message)
+    }
+
+    /// The same with the edit that mends it.
+    #[must_use]
+    pub fn with_edit(self, edit: Edit) -> Self {
+        Self { edit: Some(edit), ..self }
     }
 
     /// Perhaps not what was meant.

@@ -2,6 +2,7 @@
 
 mod advice;
 mod change;
+mod contradictions;
 mod document;
 pub mod files;
 pub mod locate;

@@ -13,12 +13,15 @@ use crate::output::Output;
 /// Runs the command.
 pub(crate) fn run(flags: &Apply, output: &Output) -> anyhow::Result<ExitCode> {
     let objects = manifest::read(&flags.files)?;
-    super::show_problems(&flags.files, output);
+    let refused = super::show_problems(&flags.files, output);
     let wait = flags.wait.then(|| Duration::from_secs(flags.timeout));
     run_local(async {
         let mut exchange = Exchange::begin(&flags.mesh.name, &Request::Apply { objects, wait }, &[]).await?;
         match exchange.finish(output).await? {
-            Reply::Changes(changes) => show(&changes, output),
+            // The good objects of a file are applied beside its bad ones.
+            Reply::Changes(changes) => {
+                show(&changes, output).map(|code| if refused { ExitCode::FAILURE } else { code })
+            }
             reply => unexpected(&reply),
         }
     })

@@ -2,8 +2,13 @@
 //!
 //! Standard output has one problem a line and nothing else; the summary goes to standard error.
 
+mod fix;
+
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use mesh_control::problem::{Problem, Severity};
 use mesh_control::source::Change;
 use mesh_control::view::View;
@@ -29,7 +34,25 @@ struct Report {
 
 /// Runs the command; exit code 1 if anything is worse than worth knowing.
 pub(crate) fn run(flags: &Lint, output: &Output) -> anyhow::Result<ExitCode> {
-    let report = Report::of(offline::read(&flags.files)?);
+    let change = offline::read(&flags.files)?;
+    if flags.diff {
+        return mend(&change, |file, _, patches| {
+            output.line(format!("--- {0}\n+++ {0}", file.display()));
+            patches.iter().for_each(|patch| show(patch, output));
+            Ok(())
+        });
+    }
+    let change = if flags.fix {
+        mend(&change, |file, text, patches| {
+            fix::write(file, text, &fix::patched(text, patches))?;
+            output.note(format!("{}: {} lines mended", file.display(), patches.len()));
+            Ok(())
+        })?;
+        offline::read(&flags.files)?
+    } else {
+        change
+    };
+    let report = Report::of(change);
     if output.is_json() {
         output.json(&report)?;
     } else {
@@ -37,6 +60,29 @@ pub(crate) fn run(flags: &Lint, output: &Output) -> anyhow::Result<ExitCode> {
         output.note(report.summary());
     }
     Ok(if report.errors + report.warnings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Does something with every file in which something can be mended.
+fn mend(
+    change: &Change,
+    each: impl Fn(&Path, &str, &[fix::Patch]) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let ports = fix::OnlyPorts::of(change);
+    let files: BTreeSet<_> = change.upserted.iter().filter_map(|object| object.origin.file.clone()).collect();
+    // What is built in and what came from standard input is no file.
+    for file in files.iter().filter(|file| file.is_file() && !file.starts_with("/dev")) {
+        let text = std::fs::read_to_string(&***file).with_context(|| file.display().to_string())?;
+        let patches = fix::patches(file, &text, &ports);
+        if !patches.is_empty() {
+            each(file, &text, &patches)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(patch: &fix::Patch, output: &Output) {
+    output.line(format!("@@ line {} @@\n-{}", patch.line, patch.old));
+    patch.new.iter().for_each(|line| output.line(format!("+{line}")));
 }
 
 impl Report {

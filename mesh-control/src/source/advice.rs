@@ -2,9 +2,9 @@
 
 use crate::api::core::Secret;
 use crate::api::ingress::{HttpIngressPath, Ingress, IngressBackend};
-use crate::api::networking::{DestinationRule, TrafficPolicy};
+use crate::api::networking::{DestinationRule, TrafficPolicy, VirtualService};
 use crate::api::{Object, Spec};
-use crate::problem::Problem;
+use crate::problem::{Edit, Problem};
 
 /// The warnings and hints for an object; fields that are read but have no effect are translation's to report.
 pub(super) fn advice(object: &Object) -> Vec<Problem> {
@@ -12,6 +12,7 @@ pub(super) fn advice(object: &Object) -> Vec<Problem> {
         Spec::Ingress(ingress) => ingress_advice(object, ingress),
         Spec::DestinationRule(rule) => rule_advice(rule),
         Spec::Secret(secret) => secret_advice(secret),
+        Spec::VirtualService(service) => mirror_advice(service),
         _ => Vec::new(),
     }
 }
@@ -24,7 +25,8 @@ fn ingress_advice(object: &Object, ingress: &Ingress) -> Vec<Problem> {
         let message = "not an annotation of ingress-nginx; read as limit-rps";
         problems.push(
             Problem::warning(format!("metadata.annotations[{rate_limit:?}]"), message)
-                .with_fix(format!("nginx.ingress.kubernetes.io/limit-rps: {value:?}")),
+                .with_fix(format!("nginx.ingress.kubernetes.io/limit-rps: {value:?}"))
+                .with_edit(Edit::Rename("nginx.ingress.kubernetes.io/limit-rps")),
         );
     }
     if let Some(backend) = &ingress.default_backend {
@@ -43,7 +45,11 @@ fn path_advice(at: &str, path: &HttpIngressPath) -> Vec<Problem> {
     let mut problems = Vec::new();
     if path.path_type.is_none() {
         let message = "missing; a cluster refuses this, read as Prefix";
-        problems.push(Problem::warning(format!("{at}.pathType"), message).with_fix("pathType: Prefix"));
+        problems.push(
+            Problem::warning(format!("{at}.pathType"), message)
+                .with_fix("pathType: Prefix")
+                .with_edit(Edit::Join("pathType: Prefix")),
+        );
     }
     problems.extend(backend_advice(&format!("{at}.backend"), &path.backend));
     problems
@@ -55,7 +61,9 @@ fn backend_advice(at: &str, backend: &IngressBackend) -> Option<Problem> {
     let message =
         format!("missing; a cluster refuses this, read as the only port of service {}", service.name);
     (!given).then(|| {
-        Problem::warning(format!("{at}.service.port"), message).with_fix("port: {number: …} of the service")
+        Problem::warning(format!("{at}.service.port"), message)
+            .with_fix("port: {number: …} of the service")
+            .with_edit(Edit::OnlyPortOf(service.name.clone()))
     })
 }
 
@@ -80,8 +88,19 @@ fn policy_advice(at: &str, policy: &TrafficPolicy) -> Vec<Problem> {
                            consecutiveGatewayErrors";
             Problem::warning(format!("{at}.outlierDetection.consecutiveErrors"), message)
                 .with_fix("consecutive5xxErrors")
+                .with_edit(Edit::Rename("consecutive5xxErrors"))
         })
         .collect()
+}
+
+fn mirror_advice(service: &VirtualService) -> Vec<Problem> {
+    let routes = service.http.iter().enumerate().filter(|(_, route)| route.mirror_percent.is_some());
+    let advice = routes.map(|(at, _)| {
+        Problem::info(format!("spec.http[{at}].mirrorPercent"), "deprecated")
+            .with_fix("mirrorPercentage: {value: …}")
+            .with_edit(Edit::Wrap("mirrorPercentage"))
+    });
+    advice.collect()
 }
 
 fn secret_advice(secret: &Secret) -> Vec<Problem> {

@@ -4,8 +4,11 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::advice::advice;
+use super::contradictions::contradictions;
 use crate::api::reader::{FieldError, read};
-use crate::api::{Age, Key, Kind, Metadata, Object, Origin, Recognized, Spec, conflicting_alternatives};
+use crate::api::{
+    Age, Key, Kind, Metadata, Object, Origin, Recognized, Spec, conflicting_alternatives, out_of_range,
+};
 use crate::problem::{ObjectRef, Problem};
 
 /// What became of a document.
@@ -88,6 +91,9 @@ fn read_object(kind: Kind, document: &Value, origin: Origin, now: i64) -> Outcom
     let hash = xxh3_64(document.to_string().as_bytes());
     let object = Object { key, meta, spec: read.value, origin, hash, age };
     let mut problems = advice(&object);
+    problems.extend(contradictions(&object));
+    let ranges = out_of_range(kind, document, "").into_iter();
+    problems.extend(ranges.map(|(field, message)| Problem::warning(field, message)));
     if kind.reports_unknown_fields() {
         let unknown = unknown_members(document).into_iter().chain(read.unknown);
         problems.extend(unknown.map(|field| Problem::warning(field, "unknown field")));

@@ -178,8 +178,8 @@ fn bad_inputs_are_told_in_one_line_each() {
     for (yaml, line) in [
         (
             service("  http:\n  - timeout: 5\n"),
-            "error: a.yaml:7: VirtualService default/x: spec.http[0].timeout: expected a string, found 5 (fix: put it \
-             in quotes: \"5\")",
+            "error: a.yaml:7: VirtualService default/x: spec.http[0].timeout: expected a duration, such \
+             as 1.5s or 100ms, found 5",
         ),
         (
             service("  http:\n  - route: []\n    redirect: {}\n"),

@@ -1,5 +1,7 @@
 //! What in the world cannot be translated or has no effect, object by object.
 
+mod references;
+
 use std::collections::BTreeSet;
 
 use super::catalog::Catalog;
@@ -37,6 +39,7 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
     }
     gateways(world, catalog, &mut problems);
     without_effect(world, &mut problems);
+    references::all(world, catalog, &mut problems);
     problems.sort();
     problems.dedup();
     problems
@@ -77,10 +80,24 @@ fn virtual_service(
 
 /// D6: a route that names a subset nobody defines answers 503.
 fn subsets(scope: &Scope<'_>, service: &Item<'_, VirtualService>, report: &mut Vec<Problem>) {
-    let http = service.spec.http.iter().enumerate().flat_map(|(at, route)| {
+    let spec = service.spec;
+    let http = spec.http.iter().enumerate().flat_map(|(at, route)| {
         let to = route.route.iter().enumerate();
-        to.map(move |(index, to)| (format!("spec.http[{at}].route[{index}].destination"), &to.destination))
+        let to = to
+            .map(move |(index, to)| (format!("spec.http[{at}].route[{index}].destination"), &to.destination));
+        let mirrors = route.mirrors.iter().enumerate();
+        let mirrors = mirrors.map(move |(index, to)| {
+            (format!("spec.http[{at}].mirrors[{index}].destination"), &to.destination)
+        });
+        to.chain(route.mirror.iter().map(move |to| (format!("spec.http[{at}].mirror"), to))).chain(mirrors)
     });
+    let tcp = spec.tcp.iter().map(|route| &route.route).enumerate().map(|(at, to)| ("tcp", at, to));
+    let tls = spec.tls.iter().map(|route| &route.route).enumerate().map(|(at, to)| ("tls", at, to));
+    let connections = tcp.chain(tls).flat_map(|(part, at, to)| {
+        let field = move |index| format!("spec.{part}[{at}].route[{index}].destination");
+        to.iter().enumerate().map(move |(index, to)| (field(index), &to.destination))
+    });
+    let http: Vec<_> = http.chain(connections).collect();
     for (field, to) in http {
         let Some(found) = destination::service(scope, &to.host, service.namespace()) else {
             let message = format!("no service has the host {:?}; requests are answered with 503", to.host);

@@ -2,7 +2,7 @@
 
 use crate::api::core::ConfigMap;
 use crate::api::reader::read;
-use crate::api::{Item, Key, Kind, MeshConfig, Object};
+use crate::api::{Item, Key, Kind, MeshConfig, Object, out_of_range};
 use crate::problem::Problem;
 use crate::source::files::parse_yaml;
 
@@ -49,6 +49,8 @@ fn parse(text: &str) -> Result<(MeshConfig, Vec<Problem>), Problem> {
     }
     let read = read::<MeshConfig>(&value, "data.mesh")
         .map_err(|error| Problem { fix: error.fix, ..Problem::error(error.field, error.message) })?;
-    let warnings = read.unknown.into_iter().map(|field| Problem::warning(field, "unknown field")).collect();
-    Ok((read.value, warnings))
+    let unknown = read.unknown.into_iter().map(|field| Problem::warning(field, "unknown field"));
+    let ranges = out_of_range(Kind::ConfigMap, &value, "data.mesh").into_iter();
+    let ranges = ranges.map(|(field, message)| Problem::warning(field, message));
+    Ok((read.value, unknown.chain(ranges).collect()))
 }

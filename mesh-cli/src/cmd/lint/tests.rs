@@ -1,3 +1,5 @@
+mod golden;
+
 use std::path::PathBuf;
 
 use super::*;

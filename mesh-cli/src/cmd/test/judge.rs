@@ -1,9 +1,12 @@
 //! Expected against found, field by field.
 
+mod render;
+
 use mesh_core::message;
 use mesh_core::model::{AbortStatus, PerMillion};
 
-use super::file::{self, Expect, Fate};
+use self::render::{joined, list, name, or, percent, share, show, time, word};
+use super::file::{self, Expect};
 use crate::cmd::explain::facts::{Destination, Facts};
 use crate::cmd::explain::report;
 
@@ -252,80 +255,6 @@ fn is_workload(wanted: &str, pod: &str) -> bool {
         })
     };
     of(pod) || of(pod_name)
-}
-
-fn list(shares: &[(Destination, u64, u64)]) -> String {
-    match shares {
-        [(one, ..)] => show(one),
-        _ => joined(
-            shares.iter().map(|(each, weight, total)| format!("{} {}", share(*weight, *total), show(each))),
-        ),
-    }
-}
-
-fn joined(items: impl Iterator<Item = String>) -> String {
-    let items: Vec<_> = items.collect();
-    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
-}
-
-fn show(destination: &Destination) -> String {
-    let Destination { host, subset, port } = destination;
-    let port = if *port == 0 { String::new() } else { format!(":{port}") };
-    let subset = subset.as_ref().map_or_else(String::new, |subset| format!(" subset {subset}"));
-    format!("{host}{port}{subset}")
-}
-
-fn name(wanted: &file::Destination) -> String {
-    let (host, subset) = (wanted.host.clone(), wanted.subset.clone());
-    show(&Destination { host, subset, port: wanted.port.unwrap_or_default() })
-}
-
-fn share(weight: u64, total: u64) -> String {
-    format!("{weight} of {total} to")
-}
-
-fn percent(share: PerMillion) -> String {
-    format!("{} %", f64::from(share.parts()) / 10_000.0)
-}
-
-fn time(time: Option<std::time::Duration>) -> String {
-    time.filter(|time| !time.is_zero()).map_or_else(|| "none".to_owned(), |time| format!("{time:?}"))
-}
-
-fn or(value: Option<impl ToString>, otherwise: &str) -> String {
-    value.map_or_else(|| otherwise.to_owned(), |value| value.to_string())
-}
-
-const fn word(fate: Fate) -> &'static str {
-    match fate {
-        Fate::Served => "served",
-        Fate::Answered => "answered",
-        Fate::Refused => "refused",
-        Fate::PassedThrough => "passedThrough",
-    }
-}
-
-impl From<report::Fate> for Fate {
-    fn from(fate: report::Fate) -> Self {
-        match fate {
-            report::Fate::Served => Self::Served,
-            report::Fate::Answered => Self::Answered,
-            report::Fate::Refused => Self::Refused,
-            report::Fate::PassedThrough => Self::PassedThrough,
-        }
-    }
-}
-
-impl file::WeightedDestination {
-    fn destination(&self) -> file::Destination {
-        file::Destination { host: self.host.clone(), subset: self.subset.clone(), port: self.port }
-    }
-}
-
-impl file::Mirror {
-    fn destination(&self) -> file::Destination {
-        file::Destination { host: self.host.clone(), subset: self.subset.clone(), port: self.port }
-    }
 }
 
 #[cfg(test)]
