@@ -75,7 +75,7 @@ pub struct Problem {
     pub fix: Option<String>,
     /// The same for a machine, where it is mechanical; `mesh lint --fix` makes it.
     #[serde(skip)]
-    pub edit: Option<Edit>,
+    pub edit: Option<Box<Edit>>,
 }
 
 /// A change of the line that a problem names, which changes nothing else.
@@ -108,7 +108,7 @@ impl Problem {
     /// The same with the edit that mends it.
     #[must_use]
     pub fn with_edit(self, edit: Edit) -> Self {
-        Self { edit: Some(edit), ..self }
+        Self { edit: Some(Box::new(edit)), ..self }
     }
 
     /// Perhaps not what was meant.
@@ -159,6 +159,25 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Problems told of one object.
+const MOST_OF_ONE_OBJECT: usize = 50;
+
+/// The worst problems of one object, and how many there are beside.
+///
+/// Finding a problem's line reads the object's text: one object with thousands of them would keep the control plane from
+/// everybody else's.
+pub fn worst(mut problems: Vec<Problem>) -> Vec<Problem> {
+    let more = problems.len().saturating_sub(MOST_OF_ONE_OBJECT);
+    if more > 0 {
+        problems.sort_by_key(|problem| problem.severity);
+        let mildest = problems.last().map_or(Severity::Warning, |problem| problem.severity);
+        problems.truncate(MOST_OF_ONE_OBJECT);
+        let message = format!("{more} more problems of this object are not told; mend the others first");
+        problems.push(Problem { severity: mildest, ..Problem::warning("", message) });
+    }
+    problems
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,5 +196,17 @@ mod tests {
         problem.line = Some(7);
         assert!(problem.to_string().starts_with("a.yaml:7: VirtualService default/ratings: "));
         assert_eq!(Problem::info("", "empty").to_string(), "empty");
+    }
+
+    #[test]
+    fn of_thousands_of_problems_the_worst_are_told_and_the_rest_counted() {
+        let mut many: Vec<_> =
+            (0..5000).map(|at| Problem::warning(format!("spec.http[{at}]"), "odd")).collect();
+        many.push(Problem::error("spec.hosts", "missing"));
+        let told = worst(many);
+        assert_eq!(told.len(), MOST_OF_ONE_OBJECT + 1);
+        assert_eq!(told[0].field, "spec.hosts");
+        assert!(told.last().unwrap().message.starts_with("4951 more"), "{:?}", told.last());
+        assert_eq!(worst(vec![Problem::info("", "empty")]).len(), 1);
     }
 }

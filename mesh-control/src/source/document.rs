@@ -9,7 +9,7 @@ use crate::api::reader::{FieldError, read};
 use crate::api::{
     Age, Key, Kind, Metadata, Object, Origin, Recognized, Spec, conflicting_alternatives, out_of_range,
 };
-use crate::problem::{ObjectRef, Problem};
+use crate::problem::{ObjectRef, Problem, worst};
 
 /// What became of a document.
 pub(super) enum Outcome {
@@ -98,7 +98,7 @@ fn read_object(kind: Kind, document: &Value, origin: Origin, now: i64) -> Outcom
         let unknown = unknown_members(document).into_iter().chain(read.unknown);
         problems.extend(unknown.map(|field| Problem::warning(field, "unknown field")));
     }
-    let problems = problems.into_iter().map(|problem| object.blame(problem)).collect();
+    let problems = worst(problems).into_iter().map(|problem| object.blame(problem)).collect();
     Outcome::Object(Box::new(object), problems)
 }
 

@@ -16,7 +16,7 @@ use crate::api::rate_limit::RateLimit;
 use crate::api::security::{AuthorizationPolicy, RequestAuthentication};
 use crate::api::telemetry::Telemetry;
 use crate::api::{Item, Object};
-use crate::problem::Problem;
+use crate::problem::{Problem, worst};
 use crate::world::World;
 
 /// All problems: of the sources, and of the translation of every object.
@@ -48,7 +48,7 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
 fn blame(object: &Object, problems: &mut Vec<Problem>, check: impl FnOnce(&mut Vec<Problem>)) {
     let mut report = Vec::new();
     check(&mut report);
-    problems.extend(report.into_iter().map(|problem| object.blame(problem)));
+    problems.extend(worst(report).into_iter().map(|problem| object.blame(problem)));
 }
 
 fn virtual_service(
