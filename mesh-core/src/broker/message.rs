@@ -17,7 +17,7 @@ pub enum Request {
 pub enum Answer {
     /// The connected socket comes beside it.
     Connected,
-    /// All addresses of a name, at most [`MOST_ADDRESSES`].
+    /// All addresses of a name, at most 64.
     Addresses(Vec<IpAddr>),
     /// Not allowed, and why.
     Forbidden(String),
