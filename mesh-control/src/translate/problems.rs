@@ -149,6 +149,10 @@ fn without_effect(world: &World, problems: &mut Vec<Problem>) {
         tell(item.spec.inbound_connection_pool.is_some(), "spec.inboundConnectionPool");
     }
     for item in world.all::<Telemetry>() {
+        if item.spec.target_ref.is_some() || !item.spec.target_refs.is_empty() {
+            let message = "not supported yet; the whole object has no effect";
+            problems.push(item.object.blame(Problem::error("spec.targetRefs", message)));
+        }
         let mut tell = |set: bool, field: String| {
             if set {
                 problems.push(item.object.blame(Problem::warning(field, "not supported yet; has no effect")));

@@ -75,7 +75,10 @@ fn telemetries<'w>(world: &'w World, pod: &Item<'_, Pod>) -> Vec<Item<'w, Teleme
         all.iter().copied().find(|telemetry| {
             let selector =
                 telemetry.spec.selector.as_ref().filter(|selector| !selector.match_labels.is_empty());
+            // What is meant for a gateway or service alone must not become everybody's.
+            let targeted = telemetry.spec.target_ref.is_some() || !telemetry.spec.target_refs.is_empty();
             telemetry.namespace() == namespace
+                && !targeted
                 && selector.map_or(!workload, |selector| {
                     workload && selects(&selector.match_labels, &pod.object.meta.labels)
                 })

@@ -2,7 +2,7 @@
 
 use mesh_core::model::{Action, Resource, Role, Root};
 
-use super::{closure, gateway_pod, host_root, proxy, service, short, sidecar, tables, view};
+use super::{closure, gateway_pod, host_root, pod, proxy, service, short, sidecar, tables, view};
 
 fn virtual_service(name: &str, namespace: &str, spec: &str) -> String {
     format!(
@@ -214,4 +214,28 @@ fn address(view: &crate::view::View) -> std::net::IpAddr {
     let service = view.world().get::<crate::api::core::Service>("default", "web").unwrap();
     let crate::world::ServiceAddress::Virtual(address) = view.world().address_of(&service) else { panic!() };
     address
+}
+
+#[test]
+fn telemetry_for_one_target_is_nobodys_until_targets_are_supported() {
+    let silent = |target: &str| {
+        format!(
+            "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{name: quiet, namespace: istio-system}}\n\
+             spec: {{{target}accessLogging: [{{disabled: true}}]}}"
+        )
+    };
+    let log = |telemetry: &str| {
+        let view = view(&[pod("web-1", "app: web", "10.244.0.5"), telemetry.to_owned()].concat());
+        let resources = closure(&view, &sidecar("web-1"), &Root::Own).unwrap();
+        let own = resources.iter().find_map(|resource| match resource {
+            Resource::Own(own) => Some(own),
+            _ => None,
+        });
+        (own.unwrap().mesh.access_log.is_some(), view.problems().len())
+    };
+    assert_eq!(log(&silent("")), (false, 0));
+    assert_eq!(
+        log(&silent("targetRefs: [{kind: Gateway, name: web, group: gateway.networking.k8s.io}], ")),
+        (true, 1)
+    );
 }
