@@ -15,6 +15,7 @@ pub mod listener;
 pub mod locality;
 pub mod matcher;
 pub mod own;
+pub mod reserved;
 pub mod resource;
 pub mod retry;
 pub mod route;
@@ -24,7 +25,6 @@ pub mod units;
 pub use address::{Address, Destination, DnsName, TcpRoute, Workload};
 pub use authorizer::{Authorizer, CheckBody, CheckProtocol, HttpCheck, Subrequest};
 pub use authz::{AuthzAction, AuthzPolicy, AuthzRule, Condition, MtlsMode, OperationMatch, SourceMatch};
-pub use cluster::{ALLOTTED, is_allotted};
 pub use cluster::{
     Cluster, ClusterTls, ConnectionPool, ConsistentHash, Endpoint, EndpointAddress, Endpoints, HashKey,
     HashTable, Keepalive, LoadBalancer, OutlierDetection, Transport,
@@ -37,6 +37,7 @@ pub use own::{
     AccessLog, AccessLogFormat, InboundPort, MeshSettings, OutboundPolicy, Own, PathNormalization, Role,
     Tracing,
 };
+pub use reserved::{ALLOTTED, is_allotted, is_metadata, is_neighbourhood};
 pub use resource::{Key, Kind, Origin, Resource, Root, Secret};
 pub use retry::{RetryOn, RetryPolicy};
 pub use route::{

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use mesh_core::model::is_neighbourhood;
+
 use crate::api::core::Service;
 use crate::world::{KeySource, World};
 
@@ -47,25 +49,14 @@ impl Places {
     }
 }
 
-/// Whether we may dial an address for a tenant.
+/// Whether we may dial an address for a tenant: never our own neighbourhood, whoever declares it; a private address only
+/// where an object declares it.
 pub fn is_allowed(address: IpAddr, declared: bool) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => !is_ours_v4(address) && (declared || !is_private_v4(address)),
-        IpAddr::V6(address) => !is_ours_v6(address) && (declared || !address.is_unique_local()),
-    }
-}
-
-/// Never, whoever declares it: this machine, this link (cloud metadata among it), nobody, everybody.
-fn is_ours_v4(address: Ipv4Addr) -> bool {
-    address.is_loopback()
-        || address.is_link_local()
-        || address.is_unspecified()
-        || address.is_multicast()
-        || address.is_broadcast()
-        || address.octets()[0] == 0
-        // Metadata of a cloud whose address is not link-local.
-        || address == Ipv4Addr::new(168, 63, 129, 16)
-        || address == Ipv4Addr::new(100, 100, 100, 200)
+    !is_neighbourhood(address)
+        && match address.to_canonical() {
+            IpAddr::V4(address) => declared || !is_private_v4(address),
+            IpAddr::V6(address) => !embeds_v4(address) && (declared || !address.is_unique_local()),
+        }
 }
 
 fn is_private_v4(address: Ipv4Addr) -> bool {
@@ -77,15 +68,9 @@ fn is_private_v4(address: Ipv4Addr) -> bool {
         || first >= 240
 }
 
-fn is_ours_v6(address: Ipv6Addr) -> bool {
-    // What embeds an IPv4 address (NAT64, 6to4) could lead anywhere.
-    let embeds = matches!(address.segments(), [0x64, 0xff9b, ..] | [0x2002, ..] | [0, 0, 0, 0, 0, 0, ..]);
-    address.is_loopback()
-        || address.is_unspecified()
-        || address.is_multicast()
-        || address.is_unicast_link_local()
-        || embeds
-        || address == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
+/// What embeds an IPv4 address (NAT64, 6to4) could lead anywhere.
+fn embeds_v4(address: Ipv6Addr) -> bool {
+    matches!(address.segments(), [0x64, 0xff9b, ..] | [0x2002, ..] | [0, 0, 0, 0, 0, 0, ..])
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod follow;
 mod query;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 pub(crate) use follow::follow;
 pub use query::nameservers;
 
-use crate::model::is_allotted;
+use crate::model::{is_allotted, is_neighbourhood};
 use crate::name::Host;
 
 /// Names known at once; the one that was to be asked for again soonest makes room.
@@ -192,25 +192,7 @@ impl Name {
 /// Where no name outside the mesh may lead: this machine, its link (with the metadata services of clouds), nobody and
 /// everybody, and the addresses that only proxies can answer (EG-04).
 fn is_forbidden(address: &IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_unspecified()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || v4.octets()[0] == 0
-                || is_allotted(v4.into())
-        }
-        IpAddr::V6(v6) => {
-            v6 == Ipv6Addr::LOCALHOST
-                || v6.is_unspecified()
-                || v6.is_multicast()
-                || v6.is_unicast_link_local()
-                // The metadata service of one cloud has this address.
-                || v6 == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
-        }
-    }
+    is_neighbourhood(*address) || is_allotted(address.to_canonical())
 }
 
 #[cfg(test)]

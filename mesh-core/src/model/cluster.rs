@@ -1,6 +1,6 @@
 //! Destinations: a service's port or subset, the policy for reaching it, and its endpoints.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -244,14 +244,6 @@ pub enum ClusterTls {
         /// The user said that the certificate is not to be verified.
         insecure_skip_verify: bool,
     },
-}
-
-/// Virtual addresses are allotted from 240.240.0.0/16, as Istio's: nothing but a proxy can answer them.
-pub const ALLOTTED: Ipv4Addr = Ipv4Addr::new(240, 240, 0, 0);
-
-/// Whether an address is one that the control plane has allotted.
-pub const fn is_allotted(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V4(address) if matches!(address.octets(), [240, 240, ..]))
 }
 
 impl Cluster {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use mesh_core::broker::{HOST_ADDRESS, is_inside};
+use mesh_core::model::is_metadata;
 
 /// Whether pods may reach the machine that they run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,13 +15,6 @@ pub(crate) enum HostAccess {
 }
 
 const NOT_THE_HOST: &str = "this is the machine itself; start the mesh with --allow-host";
-
-/// Metadata services of clouds that do not use a link-local address: they hand out the machine's own credentials.
-const METADATA: [IpAddr; 3] = [
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-];
 
 /// What to dial for an address, or why not.
 pub(super) fn target(asked: SocketAddr, host: HostAccess) -> Result<SocketAddr, &'static str> {
@@ -48,7 +42,7 @@ fn never(address: IpAddr) -> Option<&'static str> {
     if is_inside(address) {
         return Some("this is the mesh's own network");
     }
-    if METADATA.contains(&address) {
+    if is_metadata(address) {
         return Some("this is a cloud's metadata service");
     }
     let local = match address {
@@ -98,6 +92,7 @@ mod tests {
             "255.255.255.255:80",
             "[ff02::1]:80",
             "100.100.100.200:80",
+            "168.63.129.16:80",
             "192.0.0.192:80",
             "[fd00:ec2::254]:80",
         ] {

@@ -171,7 +171,25 @@ async fn names_outside_the_mesh_never_lead_into_our_neighbourhood() {
     }
     let mixed = resolver(vec![Say::Addresses(&["127.0.0.1", "203.0.113.1"], 5)]).await;
     assert_eq!(resolve(&names(&[&mixed])).await.unwrap(), ["203.0.113.1"]);
-    for literal in ["::1", "fe80::1", "fd00:ec2::254", "::ffff:127.0.0.1", "::ffff:169.254.169.254"] {
+    for literal in [
+        "::1",
+        "fe80::1",
+        "fd00:ec2::254",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "168.63.129.16",
+        "100.100.100.200",
+    ] {
         assert!(is_forbidden(&literal.parse().unwrap()), "{literal}");
     }
+}
+
+#[test]
+fn resolv_conf_names_its_resolvers_in_order() {
+    let text = "# comment\nsearch a.example\nnameserver 10.0.0.1\n  nameserver\tfd00::1 # late\nnameserver x\n\
+                nameserver\noptions ndots:5\nnameserver 10.0.0.3\nnameserver 10.0.0.4\n";
+
+    let servers = nameservers(text).iter().map(ToString::to_string).collect::<Vec<_>>();
+
+    assert_eq!(servers, ["10.0.0.1:53", "[fd00::1]:53", "10.0.0.3:53"]);
 }
