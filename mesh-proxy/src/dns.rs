@@ -34,7 +34,6 @@ use std::time::Duration;
 use mesh_core::name::Host;
 
 pub(crate) use serve::Listeners;
-pub(crate) use upstream::nameservers;
 
 use question::{Question, Transport};
 
@@ -66,7 +65,7 @@ pub(crate) enum Lookup {
 pub(crate) struct Settings {
     /// The domain of the cluster's services, `cluster.local`.
     pub(crate) cluster_domain: Host,
-    /// The resolvers for names the mesh does not have, tried in order; see [`nameservers`]. May be empty.
+    /// The resolvers for names the mesh does not have, tried in order. May be empty.
     pub(crate) upstream: Vec<SocketAddr>,
     /// The mark of queries to them, which exempts them from capture. None where the proxy is exempt by its uid.
     pub(crate) mark: Option<NonZeroU32>,

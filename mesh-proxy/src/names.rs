@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use mesh_core::engine::MARK;
+use mesh_core::engine::{MARK, nameservers};
 use mesh_core::model::{Host, Root};
 use mesh_core::proxy::Shared;
 use mesh_core::snapshot;
@@ -37,7 +37,7 @@ pub(crate) struct Flags {
 pub(crate) async fn serve(flags: Flags, shared: Shared, stop: CancellationToken) -> io::Result<()> {
     let cluster_domain = Host::parse(&flags.cluster_domain).map_err(io::Error::other)?;
     let upstream = match &flags.upstream_resolv_conf {
-        Some(path) => dns::nameservers(&std::fs::read_to_string(path)?),
+        Some(path) => nameservers(&std::fs::read_to_string(path)?),
         None => Vec::new(),
     };
     let settings = dns::Settings::new(cluster_domain, upstream, NonZeroU32::new(MARK));

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
@@ -120,7 +122,7 @@ fn unquoted(text: &str) -> String {
 
 fn url_encoded_pem(leaf: &CertificateDer<'_>) -> String {
     let mut out = String::from("-----BEGIN%20CERTIFICATE-----%0A");
-    for line in base64(leaf).as_bytes().chunks(64) {
+    for line in STANDARD.encode(leaf).as_bytes().chunks(64) {
         for &byte in line {
             match byte {
                 b'+' => out.push_str("%2B"),
@@ -132,19 +134,6 @@ fn url_encoded_pem(leaf: &CertificateDer<'_>) -> String {
         out.push_str("%0A");
     }
     out + "-----END%20CERTIFICATE-----%0A"
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let word = group.iter().fold(0, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for at in 0..4 {
-            let digit = usize::try_from(word >> (18 - 6 * at) & 63).unwrap_or_default();
-            out.push(if at <= group.len() { char::from(ALPHABET[digit]) } else { '=' });
-        }
-    }
-    out
 }
 
 impl ClientCertVerifier for Expected {

@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
 use super::facts::identity;
-use super::verify::refused;
+use super::verify::{refused, verify_chain};
 use super::{MeshAlpn, TlsError, certificates, private_key, provider};
 
 /// How TLS to a destination is made.
@@ -83,20 +83,6 @@ struct OriginVerifier {
 }
 
 impl OriginVerifier {
-    fn verify_chain(
-        &self,
-        leaf: &EndEntityCert<'_>,
-        intermediates: &[CertificateDer<'_>],
-        anchors: &[TrustAnchor<'_>],
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        let usage = KeyUsage::server_auth();
-        leaf.verify_for_usage(algorithms, anchors, intermediates, now, usage, None, None)
-            .map(drop)
-            .map_err(refused)
-    }
-
     fn verify_name(
         &self,
         leaf: &EndEntityCert<'_>,
@@ -136,7 +122,7 @@ impl ServerCertVerifier for OriginVerifier {
             Trust::Anchors(anchors) => anchors,
         };
         let leaf = EndEntityCert::try_from(end_entity).map_err(refused)?;
-        self.verify_chain(&leaf, intermediates, anchors, now)?;
+        verify_chain(&self.provider, &leaf, intermediates, anchors, now, KeyUsage::server_auth())?;
         self.verify_name(&leaf, end_entity, server_name)?;
         Ok(ServerCertVerified::assertion())
     }

@@ -33,10 +33,7 @@ impl MeshVerifier {
         usage: KeyUsage,
     ) -> Result<(), Error> {
         let certificate = EndEntityCert::try_from(leaf).map_err(refused)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        certificate
-            .verify_for_usage(algorithms, &self.anchors, intermediates, now, usage, None, None)
-            .map_err(refused)?;
+        verify_chain(&self.provider, &certificate, intermediates, &self.anchors, now, usage)?;
         let peer = identity(leaf).map_err(|error| Error::General(error.to_string()))?;
         let domain = peer.trust_domain();
         if self.trust_domain == domain || self.aliases.load().iter().any(|alias| alias == domain) {
@@ -58,6 +55,20 @@ impl MeshVerifier {
             &self.provider.signature_verification_algorithms,
         )
     }
+}
+
+/// Whether a certificate leads to one of the trust anchors, and may be used so.
+pub(super) fn verify_chain(
+    provider: &CryptoProvider,
+    leaf: &EndEntityCert<'_>,
+    intermediates: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor<'_>],
+    now: UnixTime,
+    usage: KeyUsage,
+) -> Result<(), Error> {
+    let algorithms = provider.signature_verification_algorithms.all;
+    let verified = leaf.verify_for_usage(algorithms, anchors, intermediates, now, usage, None, None);
+    verified.map(drop).map_err(refused)
 }
 
 /// Why a certificate is not believed.

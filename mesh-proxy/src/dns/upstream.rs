@@ -16,19 +16,6 @@ use super::Settings;
 use super::question::{LONGEST_UDP, Question, Transport};
 use crate::sys;
 
-/// More are ignored, as the C library does.
-const MOST_NAMESERVERS: usize = 3;
-
-/// The resolvers a resolv.conf names, in its order. Lines that cannot be read are skipped.
-pub(crate) fn nameservers(resolv_conf: &str) -> Vec<SocketAddr> {
-    let address = |line: &str| -> Option<SocketAddr> {
-        let mut words = line.split_whitespace();
-        let address: IpAddr = (words.next()? == "nameserver").then(|| words.next()?.parse().ok())??;
-        Some(SocketAddr::new(address, 53))
-    };
-    resolv_conf.lines().filter_map(address).take(MOST_NAMESERVERS).collect()
-}
-
 /// The answer of the first resolver that gives one, with the question's id. The servers share the deadline.
 pub(super) async fn forward(settings: &Settings, question: &Question<'_>) -> Option<Vec<u8>> {
     let deadline = Instant::now() + settings.upstream_deadline;
@@ -130,20 +117,5 @@ fn unspecified(server: SocketAddr) -> IpAddr {
     match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resolv_conf_names_its_resolvers_in_order() {
-        let text = "# comment\nsearch a.example\nnameserver 10.0.0.1\n  nameserver\tfd00::1 # late\nnameserver x\n\
-                    nameserver\noptions ndots:5\nnameserver 10.0.0.3\nnameserver 10.0.0.4\n";
-
-        let servers = nameservers(text).iter().map(ToString::to_string).collect::<Vec<_>>();
-
-        assert_eq!(servers, ["10.0.0.1:53", "[fd00::1]:53", "10.0.0.3:53"]);
     }
 }

@@ -284,24 +284,19 @@ impl<'a> Route<'a> {
     }
 
     fn origin(self, dialled: &Dialled, address: SocketAddr, permit: Option<ConnectionPermit>) -> Origin {
-        let (most_requests, idle_time) = match self {
-            Self::Endpoint(cluster, _) => {
-                let pool = &cluster.model.pool;
-                // Zero is Istio's way to say "no limit".
-                (pool.max_requests_per_connection.filter(|most| *most > 0), idle_time(pool.idle_timeout))
-            }
-            Self::Original(_) => (None, IDLE_TIME),
-        };
         let pool = match self {
             Self::Endpoint(cluster, _) => Some(&cluster.model.pool),
             Self::Original(_) => None,
         };
-        let ends = pool.and_then(|pool| Instant::now().checked_add(pool.max_connection_duration?.duration()));
-        let most_streams = pool.and_then(|pool| pool.max_concurrent_streams);
-        let facts = Rc::new(self.facts(address, dialled.stream.socket().local_addr().ok()));
-        {
-            let made_with = dialled.made_with.clone();
-            Origin { made_with, most_requests, idle_time, ends, most_streams, permit, facts }
+        Origin {
+            made_with: dialled.made_with.clone(),
+            // Zero is Istio's way to say "no limit".
+            most_requests: pool.and_then(|pool| pool.max_requests_per_connection).filter(|most| *most > 0),
+            idle_time: pool.map_or(IDLE_TIME, |pool| idle_time(pool.idle_timeout)),
+            ends: pool.and_then(|pool| Instant::now().checked_add(pool.max_connection_duration?.duration())),
+            most_streams: pool.and_then(|pool| pool.max_concurrent_streams),
+            permit,
+            facts: Rc::new(self.facts(address, dialled.stream.socket().local_addr().ok())),
         }
     }
 
