@@ -24,6 +24,7 @@ pub mod settings;
 pub mod sidecar;
 pub mod tcp;
 pub mod tokens;
+pub mod visibility;
 pub mod workload;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What one proxy may see of a world: the closure of each root it asks for.
 //!
 //! A view is one generation of the world, never changed. A closure depends on the root and on the class of the proxy
-//! alone (namespace, and those of its labels that some object looks at), so it is computed, encoded and hashed once and
+//! alone (namespace, its Sidecar, and those of its labels that some object looks at), so it is computed, encoded and hashed once and
 //! shared by all proxies of the class. Closures are deterministic: members in order of their keys.
 
 mod closure;
@@ -14,10 +14,11 @@ use dashmap::DashMap;
 use mesh_core::model::{Role, Root, Workload};
 use mesh_core::wire::Encoded;
 
-use crate::api::Item;
 use crate::api::core::Pod;
 use crate::api::meta::StringMap;
+use crate::api::{Item, Key};
 use crate::problem::Problem;
+use crate::translate::visibility::{self, Visibility};
 use crate::translate::{Catalog, Client, Scope, problems, workload};
 use crate::world::World;
 
@@ -39,6 +40,7 @@ pub struct Proxy {
 struct Class {
     namespace: String,
     labels: Vec<(String, String)>,
+    sidecar: Option<Key>,
     /// For what only one pod has.
     pod: Option<(String, Role)>,
 }
@@ -105,22 +107,35 @@ impl View {
         closure.map(|closure| closure.to_vec())
     }
 
+    /// The Sidecar that hides from a proxy what a root asks for, where somebody declares it.
+    pub fn hidden_by(&self, proxy: &Proxy, root: &Root) -> Option<Key> {
+        let pod = self.world.get::<Pod>(&proxy.namespace, &proxy.pod);
+        self.scoped(proxy, pod.as_ref(), |scope| visibility::hider(scope, root).cloned())
+    }
+
     fn class(&self, proxy: &Proxy, pod: Option<&Item<'_, Pod>>, root: &Root) -> Class {
         let labels = pod.map(|pod| &pod.object.meta.labels);
         let known = |name: &String| Some((name.clone(), labels?.get(name)?.clone()));
         Class {
             namespace: proxy.namespace.clone(),
             labels: self.catalog.client_labels().iter().filter_map(known).collect(),
+            sidecar: self.sidecar(proxy, pod).map(|sidecar| sidecar.key.clone()),
             pod: matches!(root, Root::Own).then(|| (proxy.pod.clone(), proxy.role)),
         }
     }
 
-    fn compute(&self, proxy: &Proxy, pod: Option<&Item<'_, Pod>>, root: &Root) -> Option<Closure> {
+    /// The Sidecar that holds for a proxy; gateways are told everything that their resources name.
+    fn sidecar(&self, proxy: &Proxy, pod: Option<&Item<'_, Pod>>) -> Option<&Visibility> {
+        if pod.is_some_and(workload::is_gateway) {
+            return None;
+        }
         let none = StringMap::new();
         let labels = pod.map_or(&none, |pod| &pod.object.meta.labels);
-        let client = Client { namespace: &proxy.namespace, labels };
-        let scope = Scope { world: &self.world, catalog: &self.catalog, client };
-        let resources = closure::of(&scope, pod, proxy.role, root)?;
+        self.catalog.sidecars().of(&proxy.namespace, labels)
+    }
+
+    fn compute(&self, proxy: &Proxy, pod: Option<&Item<'_, Pod>>, root: &Root) -> Option<Closure> {
+        let resources = self.scoped(proxy, pod, |scope| closure::of(scope, pod, proxy.role, root))?;
         let encoded: BTreeMap<String, Arc<Encoded>> = resources
             .iter()
             .map(|resource| {
@@ -129,6 +144,13 @@ impl View {
             })
             .collect();
         Some(Arc::new(encoded.into_values().collect()))
+    }
+
+    fn scoped<T>(&self, proxy: &Proxy, pod: Option<&Item<'_, Pod>>, look: impl FnOnce(&Scope<'_>) -> T) -> T {
+        let none = StringMap::new();
+        let labels = pod.map_or(&none, |pod| &pod.object.meta.labels);
+        let client = Client { namespace: &proxy.namespace, labels, sidecar: self.sidecar(proxy, pod) };
+        look(&Scope { world: &self.world, catalog: &self.catalog, client })
     }
 
     fn shared(&self, encoded: Encoded) -> Arc<Encoded> {

@@ -36,6 +36,7 @@ mod spans;
 mod token;
 mod tokens;
 mod trust;
+mod visibility;
 mod wait;
 
 use mesh::Mesh;
@@ -45,12 +46,13 @@ const INGRESS: [&[scenario::Scenario]; 5] =
 const AUTHORIZATION: [&[scenario::Scenario]; 2] = [authorization::SCENARIOS, tokens::SCENARIOS];
 const BOOKINFO: [&[scenario::Scenario]; 2] = [reviews::SCENARIOS, spans::SCENARIOS];
 const RESILIENCE: [&[scenario::Scenario]; 2] = [resilience::SCENARIOS, sessions::SCENARIOS];
-const SERVICES: [&[scenario::Scenario]; 6] = [
+const SERVICES: [&[scenario::Scenario]; 7] = [
     calls::SCENARIOS,
     trust::SCENARIOS,
     observe::SCENARIOS,
     change::SCENARIOS,
     failover::SCENARIOS,
+    visibility::SCENARIOS,
     outage::SCENARIOS,
 ];
 

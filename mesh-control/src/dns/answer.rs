@@ -120,7 +120,7 @@ fn lookup(view: &View, host: &Host) -> Found {
     let labels = StringMap::new();
     // The first label after the service's is its namespace; search lists have completed what was short.
     let namespace = host.as_str().split('.').nth(1).unwrap_or("default");
-    let client = Client { namespace, labels: &labels };
+    let client = Client::of_namespace(namespace, &labels);
     let scope = Scope { world: view.world(), catalog: view.catalog(), client };
     let service =
         view.catalog().canonical(host, namespace).and_then(|host| view.catalog().find(&host, namespace));
@@ -147,7 +147,7 @@ fn published(view: &View, host: &Host) -> Found {
     else {
         return Found::NotOurs;
     };
-    let client = Client { namespace: service.namespace(), labels: &labels };
+    let client = Client::of_namespace(service.namespace(), &labels);
     let scope = Scope { world: view.world(), catalog: view.catalog(), client };
     let full = format!("{}.{}.svc.{CLUSTER_DOMAIN}", service.name(), service.namespace());
     let found = Host::parse(&full).ok().and_then(|full| view.catalog().find(&full, service.namespace()));

@@ -8,6 +8,7 @@ use mesh_core::model::{ALLOTTED, Host, HostPattern, Protocol};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::scope::{CLUSTER_DOMAIN, is_exported, specificity};
+use super::visibility::{Sidecars, Sight};
 use crate::api::core::Service as KubernetesService;
 use crate::api::networking::{DestinationRule, Location, ServiceEntry, VirtualService};
 use crate::api::{Item, Key};
@@ -74,7 +75,9 @@ impl Service {
     }
 }
 
-/// All services by host, and the labels of clients that objects look at.
+/// All services by host, the Sidecars that narrow who sees which, and the labels of clients that objects look at.
+///
+/// Lookups take who looks: a namespace sees all that is exported to it, [`Sight`] may see less.
 #[derive(Debug, Default)]
 pub struct Catalog {
     /// Those of one host, the oldest first.
@@ -85,13 +88,15 @@ pub struct Catalog {
     networks: Vec<(IpNet, HostPattern)>,
     export_to: Vec<String>,
     labels: BTreeSet<String>,
+    sidecars: Sidecars,
 }
 
 impl Catalog {
     /// Collects the services of a world.
     pub fn new(world: &World) -> Self {
         let export_to = world.mesh_config().default_service_export_to.clone();
-        let mut catalog = Self { export_to, labels: client_labels(world), ..Self::default() };
+        let (labels, sidecars) = (client_labels(world), Sidecars::new(world));
+        let mut catalog = Self { export_to, labels, sidecars, ..Self::default() };
         for service in world.oldest_first::<KubernetesService>() {
             catalog.add(kubernetes(world, &service));
         }
@@ -122,23 +127,45 @@ impl Catalog {
         }
     }
 
-    /// The service of a fully qualified host that a namespace sees; exact before wildcards.
-    pub fn find(&self, host: &Host, namespace: &str) -> Option<&Service> {
-        self.candidates(host, namespace).into_iter().next()
+    /// The service of a fully qualified host; exact before wildcards.
+    pub fn find<'s>(&self, host: &Host, sight: impl Into<Sight<'s>>) -> Option<&Service> {
+        let sight = sight.into();
+        self.candidates(host, sight.namespace).find(|service| sight.shows(service, None))
+    }
+
+    /// Whether any service has the host, whoever sees it.
+    pub fn is_declared(&self, host: &Host) -> bool {
+        self.exact.contains_key(host) || self.wildcards.iter().any(|service| service.host.matches(host))
     }
 
     /// The service of a host that has a port.
-    pub fn find_port(&self, host: &Host, port: u16, namespace: &str) -> Option<(&Service, &Port)> {
-        self.candidates(host, namespace).into_iter().find_map(|service| Some((service, service.port(port)?)))
+    pub fn find_port<'s>(
+        &self,
+        host: &Host,
+        port: u16,
+        sight: impl Into<Sight<'s>>,
+    ) -> Option<(&Service, &Port)> {
+        let sight = sight.into();
+        let mut seen =
+            self.candidates(host, sight.namespace).filter(|service| sight.shows(service, Some(port)));
+        seen.find_map(|service| Some((service, service.port(port)?)))
     }
 
     /// As [`Catalog::find_port`], by the host as clusters are named by.
-    pub fn find_text(&self, host: &str, port: u16, namespace: &str) -> Option<(&Service, &Port)> {
+    pub fn find_text<'s>(
+        &self,
+        host: &str,
+        port: u16,
+        sight: impl Into<Sight<'s>>,
+    ) -> Option<(&Service, &Port)> {
+        let sight = sight.into();
         match HostPattern::parse(host).ok()? {
-            HostPattern::Exact(host) => self.find_port(&host, port, namespace),
+            HostPattern::Exact(host) => self.find_port(&host, port, sight),
             pattern => self.wildcards.iter().find_map(|service| {
-                (service.host == pattern && service.is_visible_to(namespace, &self.export_to))
-                    .then(|| Some((service, service.port(port)?)))?
+                (service.host == pattern
+                    && service.is_visible_to(sight.namespace, &self.export_to)
+                    && sight.shows(service, Some(port)))
+                .then(|| Some((service, service.port(port)?)))?
             }),
         }
     }
@@ -149,28 +176,37 @@ impl Catalog {
         self.wildcards.iter().filter(|service| service.host == *pattern).find(visible)
     }
 
-    fn candidates(&self, host: &Host, namespace: &str) -> Vec<&Service> {
+    /// Of several that declare a host the namespace's own comes first.
+    fn candidates(&self, host: &Host, namespace: &str) -> impl Iterator<Item = &Service> {
+        let same = || self.exact.get(host).into_iter().flatten();
+        let own = same().filter(move |service| service.namespace == namespace);
+        let others = same().filter(move |service| service.namespace != namespace);
         let wildcards = self.wildcards.iter().filter(|service| service.host.matches(host));
-        let all = self.exact.get(host).into_iter().flatten().chain(wildcards);
-        all.filter(|service| service.is_visible_to(namespace, &self.export_to)).collect()
+        let all = own.chain(others).chain(wildcards);
+        all.filter(move |service| service.is_visible_to(namespace, &self.export_to))
     }
 
-    /// All services that a namespace sees.
-    pub fn visible<'c>(&'c self, namespace: &'c str) -> impl Iterator<Item = &'c Service> {
-        self.exact
-            .values()
-            .flatten()
-            .chain(&self.wildcards)
-            .filter(move |service| service.is_visible_to(namespace, &self.export_to))
+    /// All services that someone sees.
+    pub fn visible<'c>(&'c self, sight: impl Into<Sight<'c>>) -> impl Iterator<Item = &'c Service> {
+        let sight = sight.into();
+        self.exact.values().flatten().chain(&self.wildcards).filter(move |service| {
+            service.is_visible_to(sight.namespace, &self.export_to) && sight.shows(service, None)
+        })
     }
 
     /// The service and port behind an address: of the service that has it, else of the narrowest network around it.
-    pub fn at(&self, address: IpAddr, port: u16, namespace: &str) -> Option<(&Service, &Port)> {
+    pub fn at<'s>(
+        &self,
+        address: IpAddr,
+        port: u16,
+        sight: impl Into<Sight<'s>>,
+    ) -> Option<(&Service, &Port)> {
+        let sight = sight.into();
         let around = self.networks.iter().filter(|(network, _)| network.contains(&address));
         let mut hosts = self.addresses.get(&address).into_iter().chain(around.map(|(_, host)| host));
         hosts.find_map(|host| match host {
-            HostPattern::Exact(host) => self.find_port(host, port, namespace),
-            pattern => self.find_text(&pattern.to_string(), port, namespace),
+            HostPattern::Exact(host) => self.find_port(host, port, sight),
+            pattern => self.find_text(&pattern.to_string(), port, sight),
         })
     }
 
@@ -184,8 +220,14 @@ impl Catalog {
 
     /// The fully qualified host that a name means to clients of a namespace, if a service has it: the name itself, or
     /// with what a resolver would append (semantics.md 19).
-    pub fn canonical(&self, name: &Host, namespace: &str) -> Option<Host> {
-        expansions(name, namespace).into_iter().find(|host| self.find(host, namespace).is_some())
+    pub fn canonical<'s>(&self, name: &Host, sight: impl Into<Sight<'s>>) -> Option<Host> {
+        let sight = sight.into();
+        expansions(name, sight.namespace).into_iter().find(|host| self.find(host, sight).is_some())
+    }
+
+    /// The Sidecars, for finding the one that holds for a workload.
+    pub const fn sidecars(&self) -> &Sidecars {
+        &self.sidecars
     }
 
     /// How many services there are.

@@ -34,7 +34,10 @@ pub fn parts(name: &str) -> Option<(u16, &str, &str)> {
 /// The cluster of a name with its endpoints, if its service, port and subset exist and the client may see them.
 pub fn by_name(scope: &Scope<'_>, name: &str) -> Option<(Cluster, mesh_core::model::Endpoints)> {
     let (port, subset, host) = parts(name)?;
-    let Some((service, port)) = scope.catalog.find_text(host, port, scope.client.namespace) else {
+    let named = scope.catalog.find_text(host, port, scope.sight());
+    // Where a rule leads is reached even if the client may not name it.
+    let found = named.or_else(|| scope.catalog.find_text(host, port, scope.client.namespace));
+    let Some((service, port)) = found else {
         return super::sidecar::pod_cluster(scope, name);
     };
     let merged = for_service(scope, service);

@@ -7,12 +7,17 @@ use super::cluster;
 use super::scope::{Scope, qualify};
 use crate::api::networking::Destination;
 
-/// The service that a rule of `namespace` means by `host`.
+/// The service that a rule of `namespace` means by `host`: one that the client may name itself before others, and others
+/// all the same, for a rule leads where it says.
 pub fn service<'a>(scope: &Scope<'a>, host: &str, namespace: &str) -> Option<&'a Service> {
     match HostPattern::parse(&qualify(host, namespace)).ok()? {
         HostPattern::Exact(host) => {
             let hosts = expansions(&host, namespace);
-            hosts.iter().find_map(|host| scope.catalog.find(host, scope.client.namespace))
+            let find = |host| {
+                let named = scope.catalog.find(host, scope.sight());
+                named.or_else(|| scope.catalog.find(host, scope.client.namespace))
+            };
+            hosts.iter().find_map(find)
         }
         pattern => scope.catalog.find_pattern(&pattern, scope.client.namespace),
     }

@@ -30,7 +30,7 @@ pub fn own(scope: &Scope<'_>, pod: &Item<'_, Pod>, role: Role) -> Option<(Own, V
         tokens: tokens::rules(scope.world, pod),
         limits: rate_limit::limits(scope.world, pod).into_iter().chain(gateway.limits).collect(),
         listeners: gateway.listeners,
-        outbound_policy: settings::outbound_policy(scope, pod),
+        outbound_policy: settings::outbound_policy(scope),
     };
     Some((own, gateway.tables))
 }

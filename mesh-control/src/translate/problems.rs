@@ -1,6 +1,7 @@
 //! What in the world cannot be translated or has no effect, object by object.
 
 mod references;
+mod sidecars;
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ use super::{authorization, cluster, destination, gateway, ingress, rate_limit, t
 use crate::api::core::Pod;
 use crate::api::ingress::Ingress;
 use crate::api::meta::StringMap;
-use crate::api::networking::{DestinationRule, Gateway, Sidecar, VirtualService};
+use crate::api::networking::{DestinationRule, Gateway, VirtualService};
 use crate::api::rate_limit::RateLimit;
 use crate::api::security::{AuthorizationPolicy, RequestAuthentication};
 use crate::api::telemetry::Telemetry;
@@ -30,8 +31,7 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
     }
     for policy in world.all::<AuthorizationPolicy>() {
         let labels = StringMap::new();
-        let scope =
-            Scope { world, catalog, client: Client { namespace: policy.namespace(), labels: &labels } };
+        let scope = Scope { world, catalog, client: Client::of_namespace(policy.namespace(), &labels) };
         blame(policy.object, &mut problems, |report| drop(authorization::translate(&scope, &policy, report)));
     }
     for limit in world.all::<RateLimit>() {
@@ -40,6 +40,7 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
     gateways(world, catalog, &mut problems);
     without_effect(world, &mut problems);
     references::all(world, catalog, &mut problems);
+    sidecars::all(world, catalog, &mut problems);
     problems.sort();
     problems.dedup();
     problems
@@ -58,7 +59,7 @@ fn virtual_service(
     report: &mut Vec<Problem>,
 ) {
     let labels = StringMap::new();
-    let scope = Scope { world, catalog, client: Client { namespace: service.namespace(), labels: &labels } };
+    let scope = Scope { world, catalog, client: Client::of_namespace(service.namespace(), &labels) };
     for (at, host) in service.spec.hosts.iter().enumerate() {
         if pattern(host, service.namespace()).is_none() {
             report.push(Problem::error(format!("spec.hosts[{at}]"), format!("{host:?} is not a host")));
@@ -121,7 +122,7 @@ fn gateways(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>) {
         if !seen.insert((&pod.object.key.namespace, labels)) {
             continue;
         }
-        let scope = Scope { world, catalog, client: Client { namespace: pod.namespace(), labels } };
+        let scope = Scope { world, catalog, client: Client::of_namespace(pod.namespace(), labels) };
         let is_ingress = pod.object.meta.label("istio") != Some("egressgateway");
         gateway::build(&scope, &pod, is_ingress, problems);
     }
@@ -136,17 +137,6 @@ fn gateways(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>) {
 fn without_effect(world: &World, problems: &mut Vec<Problem>) {
     for item in world.all::<RequestAuthentication>() {
         blame(item.object, problems, |report| drop(tokens::translate(world, &item, report)));
-    }
-    for item in world.all::<Sidecar>() {
-        let mut tell = |set: bool, field: &str| {
-            if set {
-                let message = "not supported yet; has no effect";
-                problems.push(item.object.blame(Problem::warning(field, message)));
-            }
-        };
-        tell(!item.spec.ingress.is_empty(), "spec.ingress");
-        tell(!item.spec.egress.is_empty(), "spec.egress");
-        tell(item.spec.inbound_connection_pool.is_some(), "spec.inboundConnectionPool");
     }
     for item in world.all::<Telemetry>() {
         if item.spec.target_ref.is_some() || !item.spec.target_refs.is_empty() {

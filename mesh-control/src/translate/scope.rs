@@ -3,6 +3,7 @@
 use mesh_core::model::{Host, HostPattern};
 
 use super::Catalog;
+use super::visibility::{Sight, Visibility};
 use crate::api::meta::StringMap;
 use crate::world::World;
 
@@ -13,6 +14,15 @@ pub struct Client<'a> {
     pub namespace: &'a str,
     /// Its labels, for `sourceLabels` and workload selectors.
     pub labels: &'a StringMap,
+    /// The Sidecar that narrows what it sees; none at gateways.
+    pub sidecar: Option<&'a Visibility>,
+}
+
+impl<'a> Client<'a> {
+    /// A client of a namespace of whom nothing else is known.
+    pub const fn of_namespace(namespace: &'a str, labels: &'a StringMap) -> Self {
+        Self { namespace, labels, sidecar: None }
+    }
 }
 
 /// What a translation may look at.
@@ -26,7 +36,12 @@ pub struct Scope<'a> {
     pub client: Client<'a>,
 }
 
-impl Scope<'_> {
+impl<'a> Scope<'a> {
+    /// What the client may name.
+    pub const fn sight(&self) -> Sight<'a> {
+        Sight { namespace: self.client.namespace, sidecar: self.client.sidecar }
+    }
+
     /// The root namespace, whose objects are for all.
     pub fn root_namespace(&self) -> &str {
         &self.world.mesh_config().root_namespace

@@ -44,23 +44,12 @@ pub fn of(scope: &Scope<'_>, pod: &Item<'_, Pod>) -> MeshSettings {
     }
 }
 
-/// What becomes of traffic to undeclared destinations: the workload's Sidecar says, else its namespace's, else the root
-/// namespace's, else the mesh configuration.
-pub fn outbound_policy(scope: &Scope<'_>, pod: &Item<'_, Pod>) -> OutboundPolicy {
-    let sidecars = scope.world.oldest_first::<Sidecar>();
-    let labels = &pod.object.meta.labels;
-    let find = |namespace: &str, workload: bool| {
-        sidecars.iter().find(|sidecar| {
-            let selector =
-                sidecar.spec.workload_selector.as_ref().filter(|selector| !selector.labels.is_empty());
-            sidecar.namespace() == namespace
-                && selector.map_or(!workload, |selector| workload && selects(&selector.labels, labels))
-        })
-    };
-    let sidecar = find(pod.namespace(), true)
-        .or_else(|| find(pod.namespace(), false))
-        .or_else(|| find(scope.root_namespace(), false));
-    let own = sidecar.and_then(|sidecar| sidecar.spec.outbound_traffic_policy.as_ref());
+/// What becomes of traffic to undeclared destinations: the workload's Sidecar says, else the mesh configuration.
+pub fn outbound_policy(scope: &Scope<'_>) -> OutboundPolicy {
+    let sidecar = scope.client.sidecar.and_then(|sidecar| {
+        scope.world.get::<Sidecar>(&sidecar.key.namespace, &sidecar.key.name).map(|item| item.spec)
+    });
+    let own = sidecar.and_then(|sidecar| sidecar.outbound_traffic_policy.as_ref());
     let policy = own.or_else(|| scope.world.mesh_config().outbound_traffic_policy.as_ref());
     match policy.and_then(|policy| policy.mode) {
         Some(OutboundMode::RegistryOnly) => OutboundPolicy::RegistryOnly,

@@ -38,9 +38,9 @@ pub fn routes(scope: &Scope<'_>, asked: &Host, port: u16) -> Option<Vec<Routes>>
 
 /// The table of a fully qualified host, with the pattern it is for.
 fn table(scope: &Scope<'_>, host: &Host, port: u16) -> Option<(HostPattern, Routes)> {
-    let service = scope.catalog.find_port(host, port, scope.client.namespace);
+    let service = scope.catalog.find_port(host, port, scope.sight());
     let service = service.filter(|(_, port)| may_be_http(port.protocol)).map(|(service, _)| service);
-    let selected = select(scope, host);
+    let selected = select(scope, host, port);
     let pattern = match (service.map(|service| service.host.clone()), selected.as_ref()) {
         (Some(service), Some((rule, _))) if specificity(rule) > specificity(&service) => rule.clone(),
         (Some(service), _) => service,
@@ -64,7 +64,7 @@ fn table(scope: &Scope<'_>, host: &Host, port: u16) -> Option<(HostPattern, Rout
 
 /// Whether a service has the host, but not on the port that was asked for.
 fn is_other_port(scope: &Scope<'_>, host: &Host) -> bool {
-    scope.catalog.find(host, scope.client.namespace).is_some()
+    scope.catalog.find(host, scope.sight()).is_some()
 }
 
 const fn may_be_http(protocol: Protocol) -> bool {
@@ -83,9 +83,13 @@ fn hosts(scope: &Scope<'_>, pattern: &HostPattern, service: Option<&Service>) ->
 
 /// The VirtualService that holds for a host in sidecars. They do not merge: the most specific host wins, then the one
 /// that is exported most narrowly, then the oldest (semantics.md 17).
-pub fn select<'w>(scope: &Scope<'w>, host: &Host) -> Option<(HostPattern, Item<'w, VirtualService>)> {
+pub fn select<'w>(
+    scope: &Scope<'w>,
+    host: &Host,
+    port: u16,
+) -> Option<(HostPattern, Item<'w, VirtualService>)> {
     let exact = HostPattern::Exact(host.clone());
-    bound(scope)
+    bound(scope, port)
         .filter_map(|item| {
             let patterns = item.spec.hosts.iter().filter_map(|host| pattern(host, item.namespace()));
             let best = patterns.filter(|pattern| covers(pattern, &exact)).max_by_key(specificity)?;
@@ -99,23 +103,28 @@ pub fn select<'w>(scope: &Scope<'w>, host: &Host) -> Option<(HostPattern, Item<'
 }
 
 /// VirtualServices for sidecars that name a pattern or hosts below it, each with the host it names.
-fn in_sidecars<'w>(scope: &Scope<'w>, outer: &HostPattern) -> Vec<(HostPattern, Item<'w, VirtualService>)> {
-    let named = bound(scope).flat_map(|item| {
+fn in_sidecars<'w>(
+    scope: &Scope<'w>,
+    outer: &HostPattern,
+    port: u16,
+) -> Vec<(HostPattern, Item<'w, VirtualService>)> {
+    let named = bound(scope, port).flat_map(|item| {
         let patterns = item.spec.hosts.iter().filter_map(|host| pattern(host, item.namespace()));
         patterns.map(|pattern| (pattern, item)).collect::<Vec<_>>()
     });
     named.filter(|(pattern, _)| covers(outer, pattern)).collect()
 }
 
-/// VirtualServices for sidecars that the client sees, the oldest first.
-fn bound<'w>(scope: &Scope<'w>) -> impl Iterator<Item = Item<'w, VirtualService>> {
-    let (world, client) = (scope.world, scope.client);
+/// VirtualServices for sidecars that the client sees when it dials a port, the oldest first.
+fn bound<'w>(scope: &Scope<'w>, port: u16) -> impl Iterator<Item = Item<'w, VirtualService>> {
+    let (world, sight) = (scope.world, scope.sight());
     let mesh = |item: &Item<'w, VirtualService>| {
         item.spec.gateways.is_empty() || item.spec.gateways.iter().any(|gateway| gateway == MESH)
     };
     world.oldest_first::<VirtualService>().into_iter().filter(mesh).filter(move |item| {
         let fallback = &world.mesh_config().default_virtual_service_export_to;
-        super::scope::is_exported(&item.spec.export_to, fallback, item.namespace(), client.namespace)
+        super::scope::is_exported(&item.spec.export_to, fallback, item.namespace(), sight.namespace)
+            && sight.shows_rules(item, port)
     })
 }
 
@@ -154,8 +163,8 @@ fn default_rule(scope: &Scope<'_>, service: &Service, port: u16) -> Rule {
 
 /// Tables of the more specific hosts below a wildcard.
 fn below(scope: &Scope<'_>, wildcard: &HostPattern, port: u16) -> Vec<Routes> {
-    let services = scope.catalog.visible(scope.client.namespace).map(|service| service.host.clone());
-    let rules = bound(scope).flat_map(|item| {
+    let services = scope.catalog.visible(scope.sight()).map(|service| service.host.clone());
+    let rules = bound(scope, port).flat_map(|item| {
         let hosts = item.spec.hosts.iter().filter_map(|host| pattern(host, item.namespace()));
         hosts.collect::<Vec<_>>()
     });

@@ -10,6 +10,7 @@ mod manifests;
 mod peers;
 mod rules;
 mod tokens;
+mod visibility;
 
 use std::path::Path;
 

@@ -63,6 +63,11 @@ impl<'v> Hop<'v> {
         closure(self.view, &self.proxy, root, self.chance)
     }
 
+    /// The Sidecar that hides what a root asks for.
+    pub(super) fn hider(&self, root: &Root) -> Option<String> {
+        self.view.hidden_by(&self.proxy, root).map(|key| key.to_string())
+    }
+
     /// Takes in a root, or that there is nothing.
     pub(super) fn learn(&mut self, root: Root) {
         match self.ask(&root) {

@@ -96,7 +96,7 @@ impl<'v> Journey<'v> {
         let found = hop.snapshot.address(destination).found();
         let protocol = found.map_or(Protocol::Detect, |found| found.protocol);
         let of = found.map_or_else(
-            || "which nobody declares".to_owned(),
+            || nobody(&hop, &Root::Address(destination)),
             |found| format!("of {}, {protocol:?}", found.service),
         );
         let text = format!("the sidecar captures the connection to {destination}, {of}");
@@ -231,7 +231,11 @@ impl<'v> Journey<'v> {
             })
         };
         let address = literal.or_else(resolve).unwrap_or_else(|| {
-            let text = format!("{host} is no name of the mesh; {OUTSIDE_SERVER} stands for what DNS says");
+            let known = match hop.hider(&Root::Name(host.clone())) {
+                Some(hider) => format!("{host} is hidden by {hider}"),
+                None => format!("{host} is no name of the mesh"),
+            };
+            let text = format!("{known}; {OUTSIDE_SERVER} stands for what DNS says");
             self.steps.push(Step::new(&hop.pod, Topic::Listener, text));
             OUTSIDE_SERVER
         });
@@ -298,6 +302,11 @@ impl<'v> Journey<'v> {
         let world = self.view.world();
         self.steps.extend(notes.iter().map(|note| Step::from_note(pod, note, world)));
     }
+}
+
+fn nobody(hop: &Hop<'_>, root: &Root) -> String {
+    let hider = hop.hider(root).map(|hider| format!("which {hider} hides"));
+    hider.unwrap_or_else(|| "which nobody declares".to_owned())
 }
 
 /// As the engine does before it decides: one path for routes, policy and the upstream.

@@ -120,6 +120,26 @@ fn a_subset_without_a_definition_answers_503_and_an_undeclared_host_passes_throu
     assert_eq!(report.outcome.result, Fate::PassedThrough, "{report:#?}");
 }
 
+/// semantics.md 29
+#[test]
+fn a_hidden_host_is_said_to_be_hidden_and_by_whom() {
+    let sidecar = |mode: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: narrow}}\n\
+             spec: {{egress: [{{hosts: [./details.default.svc.cluster.local]}}], outboundTrafficPolicy: {{mode: {mode}}}}}\n"
+        )
+    };
+    let call = |mode: &str, host: &str| {
+        let url = format!("http://{host}:9080/");
+        explain(&[BOOKINFO], &sidecar(mode), Some("productpage"), ("GET", &url, &[]))
+    };
+    let report = call("REGISTRY_ONLY", "reviews");
+    assert!(report.steps[0].text.contains("reviews is hidden by Sidecar default/narrow"), "{report:#?}");
+    assert_eq!(report.outcome.status, Some(502), "{report:#?}");
+    assert_eq!(call("ALLOW_ANY", "reviews").outcome.result, Fate::PassedThrough);
+    assert_eq!(call("REGISTRY_ONLY", "details").outcome.result, Fate::Served);
+}
+
 #[test]
 fn an_unknown_caller_is_a_finding_that_names_those_there_are() {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));

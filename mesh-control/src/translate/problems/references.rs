@@ -48,7 +48,7 @@ pub(super) fn all(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>)
 fn rules_without_service(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>) {
     let labels = StringMap::new();
     for rule in world.all::<DestinationRule>().filter(|rule| !rule.spec.host.contains('*')) {
-        let client = Client { namespace: rule.namespace(), labels: &labels };
+        let client = Client::of_namespace(rule.namespace(), &labels);
         let scope = Scope { world, catalog, client };
         let host = &rule.spec.host;
         if destination::service(&scope, host, rule.namespace()).is_none() {

@@ -18,7 +18,7 @@ use crate::world::service_protocol;
 
 /// What stands behind an address; `None` when nobody declares it.
 pub fn address(scope: &Scope<'_>, address: SocketAddr) -> Option<Address> {
-    let behind = scope.catalog.at(address.ip(), address.port(), scope.client.namespace);
+    let behind = scope.catalog.at(address.ip(), address.port(), scope.sight());
     let destination = match behind {
         Some((service, port)) => of_service(scope, service, port, address.ip())?,
         None => of_pod(scope, address)?,
@@ -42,7 +42,7 @@ fn of_service(scope: &Scope<'_>, service: &Service, port: &Port, ip: IpAddr) -> 
 /// The routes of every VirtualService for the wildcard, or for hosts below it: those tell by server name.
 fn below(scope: &Scope<'_>, pattern: &HostPattern, port: u16, ip: IpAddr) -> Vec<TcpRoute> {
     let binding = Binding { gateway: MESH, port };
-    let mut items = in_sidecars(scope, pattern);
+    let mut items = in_sidecars(scope, pattern, port);
     items.sort_by_key(|(host, _)| std::cmp::Reverse(specificity(host)));
     let routes = items.into_iter().flat_map(|(host, item)| {
         let mut routes = tcp::tls_routes(scope, &item, binding);
@@ -55,17 +55,18 @@ fn below(scope: &Scope<'_>, pattern: &HostPattern, port: u16, ip: IpAddr) -> Vec
 }
 
 fn connection_routes(scope: &Scope<'_>, host: &Host, port: u16, ip: IpAddr) -> Vec<TcpRoute> {
-    let Some((_, item)) = select(scope, host) else { return Vec::new() };
+    let Some((_, item)) = select(scope, host, port) else { return Vec::new() };
     let binding = Binding { gateway: MESH, port };
     let mut routes = tcp::tls_routes(scope, &item, binding);
     routes.extend(tcp::tcp_routes(scope, &item, binding, &[ip]));
     routes
 }
 
-/// A pod dialled by its own address: one workload, under the name of the service it belongs to.
+/// A pod dialled by its own address: one workload, under the name of a service it belongs to that the client sees.
 fn of_pod(scope: &Scope<'_>, address: SocketAddr) -> Option<Destination> {
     let pod = endpoints::pod_at(scope, address.ip())?;
-    let port = declared(scope, &pod, address.port())?;
+    let sees = |host: &Host, port: u16| scope.catalog.find_port(host, port, scope.sight()).is_some();
+    let port = declared(scope, &pod, address.port(), sees)?;
     Some(Destination {
         service: port.host,
         protocol: port.protocol,
@@ -81,20 +82,23 @@ struct Declared {
     protocol: Protocol,
 }
 
-fn declared(scope: &Scope<'_>, pod: &Item<'_, Pod>, number: u16) -> Option<Declared> {
+fn declared(
+    scope: &Scope<'_>,
+    pod: &Item<'_, Pod>,
+    number: u16,
+    sees: impl Fn(&Host, u16) -> bool,
+) -> Option<Declared> {
     let mut services: Vec<_> = scope.world.services_of(pod).collect();
     services.sort_by(|left, right| left.name().cmp(right.name()));
     services.iter().find_map(|service| {
+        let host =
+            Host::parse(&format!("{}.{}.svc.cluster.local", service.name(), service.namespace())).ok()?;
         let port = service.spec.ports.iter().find(|port| {
             let endpoints = scope.world.endpoints_of(service, port);
             endpoints.iter().any(|it| it.pod.object.key == pod.object.key && it.port == number)
+                && sees(&host, port.port)
         })?;
-        Some(Declared {
-            host: Host::parse(&format!("{}.{}.svc.cluster.local", service.name(), service.namespace()))
-                .ok()?,
-            name: service.name().to_owned(),
-            protocol: service_protocol(port)?,
-        })
+        Some(Declared { host, name: service.name().to_owned(), protocol: service_protocol(port)? })
     })
 }
 
@@ -102,7 +106,7 @@ fn declared(scope: &Scope<'_>, pod: &Item<'_, Pod>, number: u16) -> Option<Decla
 pub fn pod_cluster(scope: &Scope<'_>, name: &str) -> Option<(Cluster, Endpoints)> {
     let (port, subset, ip) = cluster::parts(name)?;
     let pod = endpoints::pod_at(scope, ip.parse().ok()?).filter(|_| subset.is_empty())?;
-    let declared = declared(scope, &pod, port)?;
+    let declared = declared(scope, &pod, port, |_, _| true)?;
     let mut endpoint = workload::endpoint(pod)?;
     endpoint.port = port;
     let auto = scope.world.mesh_config().enable_auto_mtls;

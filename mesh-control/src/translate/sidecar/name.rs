@@ -25,8 +25,8 @@ pub fn name(scope: &Scope<'_>, asked: &Host) -> Option<DnsName> {
 /// called.
 pub fn pod(scope: &Scope<'_>, asked: &Host) -> Option<IpAddr> {
     let (hostname, service) = asked.as_str().split_once('.')?;
-    let host = scope.catalog.canonical(&Host::parse(service).ok()?, scope.client.namespace)?;
-    let service = scope.catalog.find(&host, scope.client.namespace).filter(|service| service.headless)?;
+    let host = scope.catalog.canonical(&Host::parse(service).ok()?, scope.sight())?;
+    let service = scope.catalog.find(&host, scope.sight()).filter(|service| service.headless)?;
     let named = scope.world.pods_in(&service.namespace).find(|pod| {
         pod.spec.spec.hostname.as_deref() == Some(hostname)
             && pod.spec.spec.subdomain.as_deref() == Some(&service.name)
@@ -35,8 +35,8 @@ pub fn pod(scope: &Scope<'_>, asked: &Host) -> Option<IpAddr> {
 }
 
 fn of_service(scope: &Scope<'_>, asked: &Host) -> Option<DnsName> {
-    let host = scope.catalog.canonical(asked, scope.client.namespace)?;
-    let service = scope.catalog.find(&host, scope.client.namespace)?;
+    let host = scope.catalog.canonical(asked, scope.sight())?;
+    let service = scope.catalog.find(&host, scope.sight())?;
     let (addresses, ttl) = match service.addresses.as_slice() {
         [] if service.headless => (pods(scope, service), TTL_PODS),
         [] => return None,

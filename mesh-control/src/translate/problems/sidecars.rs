@@ -1,0 +1,127 @@
+//! What Sidecars say that cannot hold, and whose rules they leave without effect.
+
+use mesh_core::model::{Host, HostPattern};
+
+use super::blame;
+use crate::api::Item;
+use crate::api::meta::{StringMap, selects};
+use crate::api::networking::{CaptureMode, Sidecar, VirtualService};
+use crate::problem::Problem;
+use crate::translate::catalog::Catalog;
+use crate::translate::http::MESH;
+use crate::translate::scope::pattern;
+use crate::translate::visibility::{Sight, check_entry, exact_host};
+use crate::translate::workload;
+use crate::world::World;
+
+/// All of them.
+pub(super) fn all(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>) {
+    for item in world.all::<Sidecar>() {
+        blame(item.object, problems, |report| {
+            egress(world, catalog, &item, report);
+            without_effect(item.spec, report);
+        });
+    }
+    selected_twice(world, problems);
+    hidden_rules(world, catalog, problems);
+}
+
+fn egress(world: &World, catalog: &Catalog, item: &Item<'_, Sidecar>, report: &mut Vec<Problem>) {
+    for (l, listener) in item.spec.egress.iter().enumerate() {
+        for (h, text) in listener.hosts.iter().enumerate() {
+            let field = format!("spec.egress[{l}].hosts[{h}]");
+            if let Err(reason) = check_entry(text) {
+                report.push(Problem::error(field, format!("{text:?} shows nothing: {reason}")));
+            } else if let Some(host) = exact_host(text).filter(|host| !is_declared(world, catalog, host)) {
+                let message = format!("nobody declares the host {host}; shows nothing");
+                let problem = Problem::warning(field, message);
+                let (namespace, name) = text.split_once('/').unwrap_or_default();
+                let namespace = if namespace == "." { item.namespace() } else { namespace };
+                report.push(match name.contains('.') || namespace == "*" {
+                    true => problem,
+                    false => problem.with_fix(format!("{namespace}/{name}.{namespace}.svc.cluster.local")),
+                });
+            }
+        }
+    }
+}
+
+fn is_declared(world: &World, catalog: &Catalog, host: &Host) -> bool {
+    let rules = || world.all::<VirtualService>();
+    let named = HostPattern::Exact(host.clone());
+    catalog.is_declared(host)
+        || rules().any(|item| {
+            item.spec.hosts.iter().any(|text| pattern(text, item.namespace()).as_ref() == Some(&named))
+        })
+}
+
+fn without_effect(sidecar: &Sidecar, report: &mut Vec<Problem>) {
+    let mut tell = |set: bool, field: String| {
+        if set {
+            report.push(Problem::warning(field, "not supported; has no effect"));
+        }
+    };
+    for (at, listener) in sidecar.egress.iter().enumerate() {
+        tell(!listener.bind.is_empty(), format!("spec.egress[{at}].bind"));
+        let uncaptured = listener.capture_mode == Some(CaptureMode::None);
+        tell(uncaptured, format!("spec.egress[{at}].captureMode"));
+    }
+    tell(!sidecar.ingress.is_empty(), "spec.ingress".to_owned());
+    tell(sidecar.inbound_connection_pool.is_some(), "spec.inboundConnectionPool".to_owned());
+    let proxy = sidecar.outbound_traffic_policy.as_ref().is_some_and(|policy| policy.egress_proxy.is_some());
+    tell(proxy, "spec.outboundTrafficPolicy.egressProxy".to_owned());
+}
+
+/// Pods that several selectors select: the oldest Sidecar holds for them. Equal selectors are told about elsewhere.
+fn selected_twice(world: &World, problems: &mut Vec<Problem>) {
+    let sidecars = world.oldest_first::<Sidecar>();
+    for (at, item) in sidecars.iter().enumerate() {
+        let Some(labels) = selector(item) else { continue };
+        let earlier = || {
+            sidecars[..at].iter().filter_map(|other| Some((other, selector(other)?))).filter(
+                |(other, other_labels)| other.namespace() == item.namespace() && *other_labels != labels,
+            )
+        };
+        let both = world.pods_in(item.namespace()).find_map(|pod| {
+            let own = &pod.object.meta.labels;
+            let (first, _) = earlier().find(|(_, others)| selects(others, own))?;
+            (selects(labels, own) && !workload::is_gateway(&pod)).then_some((pod, first))
+        });
+        let Some((pod, first)) = both else { continue };
+        let message = format!(
+            "selects pod {} as {} does, which came first and holds there",
+            pod.name(),
+            first.object.key
+        );
+        blame(item.object, problems, |report| {
+            report.push(Problem::warning("spec.workloadSelector.labels", message));
+        });
+    }
+}
+
+fn selector<'s>(item: &Item<'s, Sidecar>) -> Option<&'s StringMap> {
+    item.spec.workload_selector.as_ref().map(|selector| &selector.labels).filter(|labels| !labels.is_empty())
+}
+
+/// Rules for hosts that the Sidecar of their own namespace hides from its workloads.
+fn hidden_rules(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>) {
+    let for_sidecars = |item: &Item<'_, VirtualService>| {
+        item.spec.gateways.is_empty() || item.spec.gateways.iter().any(|gateway| gateway == MESH)
+    };
+    for item in world.all::<VirtualService>().filter(for_sidecars) {
+        let namespace = item.namespace();
+        let Some(sidecar) = catalog.sidecars().of(namespace, &StringMap::new()) else { continue };
+        // Others than the workloads of its namespace may see them.
+        let sight = Sight { namespace, sidecar: Some(sidecar) };
+        for (at, host) in item.spec.hosts.iter().enumerate() {
+            let Some(HostPattern::Exact(host)) = pattern(host, namespace) else { continue };
+            if catalog.find(&host, namespace).is_none() || catalog.find(&host, sight).is_some() {
+                continue;
+            }
+            let message = format!("{} hides this host from the workloads of {namespace}", sidecar.key);
+            blame(item.object, problems, |report| {
+                report.push(Problem::warning(format!("spec.hosts[{at}]"), message));
+            });
+        }
+    }
+}
