@@ -133,9 +133,9 @@ impl Catalog {
         self.candidates(host, sight.namespace).find(|service| sight.shows(service, None))
     }
 
-    /// Whether any service has the host, whoever sees it.
-    pub fn is_declared(&self, host: &Host) -> bool {
-        self.exact.contains_key(host) || self.wildcards.iter().any(|service| service.host.matches(host))
+    /// All services, whoever sees them.
+    pub fn all(&self) -> impl Iterator<Item = &Service> {
+        self.exact.values().flatten().chain(&self.wildcards)
     }
 
     /// The service of a host that has a port.
@@ -189,7 +189,7 @@ impl Catalog {
     /// All services that someone sees.
     pub fn visible<'c>(&'c self, sight: impl Into<Sight<'c>>) -> impl Iterator<Item = &'c Service> {
         let sight = sight.into();
-        self.exact.values().flatten().chain(&self.wildcards).filter(move |service| {
+        self.all().filter(move |service| {
             service.is_visible_to(sight.namespace, &self.export_to) && sight.shows(service, None)
         })
     }

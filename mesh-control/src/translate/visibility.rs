@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use mesh_core::model::{Host, HostPattern, Root};
+use mesh_core::model::{HostPattern, Root};
 
 use super::catalog::Service;
 use super::scope::{Client, Scope, covers};
@@ -231,17 +231,31 @@ pub fn hider<'a>(scope: &Scope<'a>, root: &Root) -> Option<&'a Key> {
     (!is_told(scope) && is_told(&unhindered)).then_some(&hider.key)
 }
 
-/// What is wrong with an entry of `egress.hosts`, which then shows nothing.
-pub fn check_entry(text: &str) -> Result<(), String> {
-    Entry::parse(text).map(drop)
+/// What an entry of `egress.hosts` names, for telling about it.
+#[derive(Debug)]
+pub struct Named {
+    /// `None` for any.
+    pub namespace: Option<String>,
+    /// The hosts.
+    pub host: HostPattern,
+    /// Everything of the mesh, or of the Sidecar's own namespace, is meant: nothing need be there yet.
+    pub may_be_empty: bool,
 }
 
-/// The one host that an entry names word for word; `None` for wildcards and for entries that hide.
-pub fn exact_host(text: &str) -> Option<Host> {
-    match Entry::parse(text).ok()? {
-        Entry::Show(Hosts { host: HostPattern::Exact(host), .. }) => Some(host),
-        _ => None,
-    }
+/// What an entry of a Sidecar of `namespace` names; nothing for `~/*`.
+///
+/// # Errors
+/// Why it cannot be read; it shows nothing then.
+pub fn check_entry(text: &str, namespace: &str) -> Result<Option<Named>, String> {
+    let (Entry::Show(hosts) | Entry::Hide(hosts)) = Entry::parse(text)? else { return Ok(None) };
+    let own = hosts.namespace == Namespace::Own;
+    let may_be_empty = hosts.host == HostPattern::Any && (own || hosts.namespace == Namespace::Any);
+    let namespace = match hosts.namespace {
+        Namespace::Any => None,
+        Namespace::Own => Some(namespace.to_owned()),
+        Namespace::Named(name) => Some(name),
+    };
+    Ok(Some(Named { namespace, host: hosts.host, may_be_empty }))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What Sidecars say that cannot hold, and whose rules they leave without effect.
 
-use mesh_core::model::{Host, HostPattern};
+use mesh_core::model::HostPattern;
 
 use super::blame;
 use crate::api::Item;
@@ -9,8 +9,8 @@ use crate::api::networking::{CaptureMode, Sidecar, VirtualService};
 use crate::problem::Problem;
 use crate::translate::catalog::Catalog;
 use crate::translate::http::MESH;
-use crate::translate::scope::pattern;
-use crate::translate::visibility::{Sight, check_entry, exact_host};
+use crate::translate::scope::{covers, pattern};
+use crate::translate::visibility::{Named, Sight, check_entry};
 use crate::translate::workload;
 use crate::world::World;
 
@@ -30,28 +30,45 @@ fn egress(world: &World, catalog: &Catalog, item: &Item<'_, Sidecar>, report: &m
     for (l, listener) in item.spec.egress.iter().enumerate() {
         for (h, text) in listener.hosts.iter().enumerate() {
             let field = format!("spec.egress[{l}].hosts[{h}]");
-            if let Err(reason) = check_entry(text) {
-                report.push(Problem::error(field, format!("{text:?} shows nothing: {reason}")));
-            } else if let Some(host) = exact_host(text).filter(|host| !is_declared(world, catalog, host)) {
-                let message = format!("nobody declares the host {host}; shows nothing");
-                let problem = Problem::warning(field, message);
-                let (namespace, name) = text.split_once('/').unwrap_or_default();
-                let namespace = if namespace == "." { item.namespace() } else { namespace };
-                report.push(match name.contains('.') || namespace == "*" {
-                    true => problem,
-                    false => problem.with_fix(format!("{namespace}/{name}.{namespace}.svc.cluster.local")),
-                });
+            match check_entry(text, item.namespace()) {
+                Err(reason) => {
+                    report.push(Problem::error(field, format!("{text:?} shows nothing: {reason}")));
+                }
+                Ok(entry) => {
+                    if entry.as_ref().is_some_and(|entry| !is_declared(world, catalog, entry)) {
+                        let message = "nobody declares such a host; the entry has no effect";
+                        let problem = Problem::warning(field, message);
+                        report.push(match entry.as_ref().and_then(short_name) {
+                            Some(full) => problem.with_fix(full),
+                            None => problem,
+                        });
+                    }
+                }
             }
         }
     }
 }
 
-fn is_declared(world: &World, catalog: &Catalog, host: &Host) -> bool {
-    let rules = || world.all::<VirtualService>();
-    let named = HostPattern::Exact(host.clone());
-    catalog.is_declared(host)
-        || rules().any(|item| {
-            item.spec.hosts.iter().any(|text| pattern(text, item.namespace()).as_ref() == Some(&named))
+/// Hosts are written in full here: `reviews` is none of the namespace's.
+fn short_name(entry: &Named) -> Option<String> {
+    let namespace = entry.namespace.as_ref()?;
+    match &entry.host {
+        HostPattern::Exact(host) if !host.as_str().contains('.') => {
+            Some(format!("{namespace}/{host}.{namespace}.svc.cluster.local"))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a service or a VirtualService of the namespace has a host of the entry's. A wildcard for the mesh or for the
+/// own namespace may wait for what is to come.
+fn is_declared(world: &World, catalog: &Catalog, entry: &Named) -> bool {
+    let inside = |namespace: &str| entry.namespace.as_deref().is_none_or(|wanted| wanted == namespace);
+    entry.may_be_empty
+        || catalog.all().any(|service| inside(&service.namespace) && covers(&entry.host, &service.host))
+        || world.all::<VirtualService>().filter(|item| inside(item.namespace())).any(|item| {
+            let mut hosts = item.spec.hosts.iter().filter_map(|host| pattern(host, item.namespace()));
+            hosts.any(|host| covers(&entry.host, &host) || covers(&host, &entry.host))
         })
 }
 
