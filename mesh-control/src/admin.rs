@@ -1,5 +1,6 @@
 //! Pages for probes, people and Prometheus: `/ready`, `/status`, `/objects`, `/metrics`.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -24,26 +25,29 @@ fn is_ready(plane: &Plane) -> Result<(), String> {
     if plane.view().generation() == 0 { Err("the objects have not been read yet".to_owned()) } else { Ok(()) }
 }
 
-/// Proxies with what they hold, problems of objects, the generation of the world and the source's revision behind it.
+/// Proxies with what they hold, the generation of the world and the source's revision behind it, and problems of objects
+/// with the generation that they were found in.
 fn status(plane: &Plane) -> serde_json::Value {
     // Before the view, so that the view is at least as new.
     let revision = plane.revision();
-    let view = plane.view();
+    let (generation, judged) = (plane.view().generation(), plane.judged());
     json!({
         "revision": revision,
-        "generation": view.generation(),
+        "generation": generation,
         "proxies": plane.registry().list(),
-        "problems": view.problems(),
+        "judged": judged.generation(),
+        "problems": judged.problems(),
     })
 }
 
 /// Every object's name with its number of problems. What objects say may be secret and is not shown.
 fn objects(plane: &Plane) -> serde_json::Value {
-    let view = plane.view();
-    let count = |key: &Key| {
-        let named = ObjectRef::from(key);
-        view.problems().iter().filter(|problem| problem.object.as_deref() == Some(&named)).count()
-    };
+    let (view, judged) = (plane.view(), plane.judged());
+    let mut counts: HashMap<&ObjectRef, usize> = HashMap::new();
+    for object in judged.problems().iter().filter_map(|problem| problem.object.as_deref()) {
+        *counts.entry(object).or_default() += 1;
+    }
+    let count = |key: &Key| counts.get(&ObjectRef::from(key)).copied().unwrap_or_default();
     view.world().objects().map(|object| (object.key.to_string(), json!(count(&object.key)))).collect()
 }
 
@@ -60,7 +64,7 @@ fn metrics(plane: &Plane) -> String {
         ("mesh_control_proxies_refusing", "Proxies that refused part of their last update.", refusing),
         ("pilot_services", "Services that are known.", view.catalog().len()),
         ("mesh_control_objects", "Objects that are known.", view.world().objects().count()),
-        ("mesh_control_problems", "Problems of objects.", view.problems().len()),
+        ("mesh_control_problems", "Problems of objects.", plane.judged().problems().len()),
     ];
     for (name, help, value) in numbers {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");

@@ -1,5 +1,6 @@
 //! `mesh-control`: reads objects, signs certificates, and tells every proxy what concerns it.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,6 +23,9 @@ use mesh_core::daemon::{logging, signals};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+
+/// Problems of objects that one change has logged.
+const MOST_TOLD: usize = 200;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -112,7 +116,7 @@ async fn follow(
 ) {
     let mut world = allotments.world();
     let mut generation = 0;
-    let mut told: Vec<Problem> = Vec::new();
+    let mut told = HashSet::new();
     loop {
         let change = tokio::select! {
             change = changes.recv() => change,
@@ -122,7 +126,7 @@ async fn follow(
                 }
                 if world.set_keys(source, fetched) {
                     generation += 1;
-                    plane.publish(View::new(world.clone(), generation));
+                    publish(&plane, &world, generation).await;
                 }
                 continue;
             }
@@ -132,10 +136,9 @@ async fn follow(
             tracing::error!("the objects are not followed any more; going on with what is known");
             return stop.cancelled().await;
         };
-        for problem in change.problems.iter().filter(|problem| !told.contains(problem)) {
-            tracing::warn!("{problem}");
+        if change.retold {
+            tell(&mut told, change.problems.clone());
         }
-        told.clone_from(&change.problems);
         let revision = change.revision;
         if change.is_empty() && generation > 0 {
             plane.note_revision(revision);
@@ -148,7 +151,30 @@ async fn follow(
         keys.want(&mut world);
         generation += 1;
         tracing::info!(generation, objects = touched.keys.len(), "the world has changed");
-        plane.publish(View::new(world.clone(), generation));
+        publish(&plane, &world, generation).await;
         plane.note_revision(revision);
     }
+}
+
+/// Indexes the world beside the thread that serves, and puts it in place.
+async fn publish(plane: &Plane, world: &World, generation: u64) {
+    let world = world.clone();
+    match tokio::task::spawn_blocking(move || View::new(world, generation)).await {
+        Ok(view) => plane.publish(view),
+        Err(error) => tracing::error!(%error, generation, "the world cannot be indexed; the last one stays"),
+    }
+}
+
+/// Says in the log what is wrong and was not before, up to a bound: one object may be wrong in many ways, and many objects.
+fn tell(told: &mut HashSet<Problem>, problems: Vec<Problem>) {
+    let problems: HashSet<Problem> = problems.into_iter().collect();
+    let mut new: Vec<&Problem> = problems.difference(told).collect();
+    new.sort();
+    for problem in new.iter().take(MOST_TOLD) {
+        tracing::warn!("{problem}");
+    }
+    if let Some(more) = new.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+        tracing::warn!(more, "further problems of objects; `mesh status` shows all");
+    }
+    *told = problems;
 }

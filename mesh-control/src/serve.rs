@@ -6,7 +6,9 @@
 mod config;
 mod identity;
 mod incoming;
+mod judge;
 mod registry;
+mod translate;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +44,8 @@ pub struct Plane {
     authority: Authority,
     verifier: Verifier,
     registry: Registry,
+    judge: judge::Judge,
+    turns: translate::Turns,
 }
 
 impl Plane {
@@ -54,14 +58,17 @@ impl Plane {
             authority,
             verifier,
             registry: Registry::default(),
+            judge: judge::Judge::start(),
+            turns: translate::Turns::default(),
         })
     }
 
     /// Puts a new view of the world in place; every stream follows.
     pub fn publish(&self, view: View) {
-        let generation = view.generation();
-        self.view.store(Arc::new(view));
+        let (generation, view) = (view.generation(), Arc::new(view));
+        self.view.store(Arc::clone(&view));
         self.generation.send_replace(generation);
+        self.judge.look_at(view);
     }
 
     /// Notes that the view in place has everything up to the source's revision.
@@ -77,6 +84,11 @@ impl Plane {
     /// The world as it is now.
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// The latest world whose problems have been found out; the one in place, or one soon before it.
+    pub fn judged(&self) -> Arc<View> {
+        self.judge.judged()
     }
 
     /// What is known of connected proxies.

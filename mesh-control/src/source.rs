@@ -1,10 +1,13 @@
 //! Where objects come from. Today: files; the objects, changes and problems are the same for every source.
 
 mod advice;
+mod aside;
 mod change;
 mod contradictions;
 mod document;
+pub(crate) mod file;
 pub mod files;
+mod kept;
 pub mod locate;
 mod strict;
 mod watch;

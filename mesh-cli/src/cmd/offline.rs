@@ -18,7 +18,7 @@ const SYSTEM: &str = include_str!("../local/system.yaml");
 pub(super) fn read(paths: &[PathBuf]) -> anyhow::Result<Change> {
     let paths: Vec<PathBuf> = paths.iter().map(|path| readable(path)).collect::<Result<_, _>>()?;
     let mut change = Change::from(files::load(&paths));
-    let system = files::load_text(Path::new("(built in)"), SYSTEM).objects;
+    let system = Change::from(files::load_text(Path::new("(built in)"), SYSTEM)).upserted;
     let absent = system.into_iter().filter(|built_in| {
         let same = |object: &mesh_control::api::Object| object.key == built_in.key;
         !change.upserted.iter().any(same)

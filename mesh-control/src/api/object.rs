@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::reader::{FieldError, Read, read};
 use super::{Key, Kind, Metadata, core, ingress, networking, rate_limit, security, telemetry};
 use crate::problem::Problem;
+use crate::source::locate::Text;
 
 /// An object as a user wrote it.
 #[derive(Debug, Clone, Serialize)]
@@ -38,6 +39,20 @@ impl Object {
     /// Says of a problem that it is about this object, and on which line.
     pub fn blame(&self, problem: Problem) -> Problem {
         self.origin.locate(problem.about(&self.key))
+    }
+
+    /// The same of several, for one look through the object's text.
+    pub fn blame_all(&self, problems: Vec<Problem>) -> Vec<Problem> {
+        if problems.is_empty() {
+            return problems;
+        }
+        let text = self.origin.file.as_ref().map(|_| Text::new(&self.origin.text, self.origin.line));
+        let blame = |problem: Problem| Problem {
+            line: text.as_ref().map(|text| text.line_of(&problem.field)),
+            file: self.origin.file.clone(),
+            ..problem.about(&self.key)
+        };
+        problems.into_iter().map(blame).collect()
     }
 }
 
@@ -66,7 +81,7 @@ pub struct Origin {
 impl Origin {
     /// The line of a field in its file; of the nearest field around it when it is not written there.
     pub fn line_of(&self, field: &str) -> Option<u32> {
-        self.file.as_ref().map(|_| crate::source::locate::locate(&self.text, self.line, field))
+        self.file.as_ref().map(|_| Text::new(&self.text, self.line).line_of(field))
     }
 
     /// Fills in file and line of a problem, from the field it names.

@@ -263,9 +263,11 @@ impl Session {
         generations.mark_unchanged();
         let view = self.plane.view();
         let roots: Vec<Root> = self.held.keys().cloned().collect();
+        let plane = Arc::clone(&self.plane);
+        let closures = plane.turns.closures(&view, &self.proxy, roots).await?;
         let mut sent = BTreeMap::new();
-        for root in roots {
-            let answer = match view.closure(&self.proxy, &root) {
+        for (root, closure) in closures {
+            let answer = match closure {
                 Some(closure) => self.difference(&root, &closure, view.generation()).map(Answer::Update),
                 None => self.missing(&root, view.generation()).map(Answer::NotFound),
             };

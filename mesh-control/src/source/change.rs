@@ -11,7 +11,7 @@ use crate::problem::Problem;
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// Good objects, one per key, in the order they were found.
-    pub objects: Vec<Object>,
+    pub objects: Vec<Arc<Object>>,
     /// Objects that cannot be used as they are.
     pub refused: Vec<Refusal>,
     /// Files with a document whose object cannot even be named; nothing of them counts as removed.
@@ -20,6 +20,8 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
     /// How far the writer of a followed folder had come before anything else was read; see [`super::REVISION_FILE`].
     pub revision: u64,
+    /// A file is still being read: this is what it gave before, and the revision is not reached yet.
+    pub is_behind: bool,
 }
 
 /// An object whose latest version cannot be used.
@@ -63,14 +65,17 @@ pub(super) struct Held {
 
 impl Held {
     /// Takes in a new load and returns what changed; `None` when nothing did, problems and revision included.
-    pub(super) fn update(&mut self, loaded: Loaded) -> Option<Change> {
+    pub(super) fn update(&mut self, mut loaded: Loaded) -> Option<Change> {
+        if loaded.is_behind {
+            loaded.revision = self.revision;
+        }
         let mut kept = BTreeMap::new();
         let mut upserted = Vec::new();
         for object in loaded.objects {
             let known = self.objects.get(&object.key).is_some_and(|(hash, _)| *hash == object.hash);
             kept.insert(object.key.clone(), (object.hash, object.origin.file.clone()));
             if !known {
-                upserted.push(object);
+                upserted.push(Arc::unwrap_or_clone(object));
             }
         }
         let refused: BTreeSet<&Key> = loaded.refused.iter().map(|refusal| &refusal.key).collect();
@@ -101,7 +106,7 @@ impl From<Loaded> for Change {
     /// The change from nothing.
     fn from(loaded: Loaded) -> Self {
         Self {
-            upserted: loaded.objects,
+            upserted: loaded.objects.into_iter().map(Arc::unwrap_or_clone).collect(),
             removed: Vec::new(),
             refused: loaded.refused,
             retold: !loaded.problems.is_empty(),

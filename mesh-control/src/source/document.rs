@@ -1,5 +1,7 @@
 //! One document: from its value to an object, with everything that is worth telling about it.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -11,10 +13,16 @@ use crate::api::{
 };
 use crate::problem::{ObjectRef, Problem, worst};
 
+/// The largest object in bytes of JSON: what etcd takes, so no cluster has a larger one. It bounds what one object can cost.
+const MAX_OBJECT: usize = 1536 * 1024;
+/// How often the rules of one VirtualService may count, over all its hosts and gateways.
+const MAX_EXTENT: usize = 50_000;
+
 /// What became of a document.
+#[derive(Debug)]
 pub(super) enum Outcome {
     /// A good object; the problems are warnings.
-    Object(Box<Object>, Vec<Problem>),
+    Object(Arc<Object>, Vec<Problem>),
     /// An object that cannot be used; its last good version stays.
     Refused(Key, Problem),
     /// Nothing for us.
@@ -68,6 +76,14 @@ fn read_object(kind: Kind, document: &Value, origin: Origin, now: i64) -> Outcom
         }
     };
     let key = Key::new(kind, &meta.namespace, &meta.name);
+    let canonical = document.to_string();
+    if canonical.len() > MAX_OBJECT {
+        let message = "larger than 1.5 MiB; a cluster refuses this";
+        let problem = Problem::error("", message).with_fix("split it into several objects");
+        return Outcome::Refused(key.clone(), origin.locate(problem.about(&key)));
+    }
+    let hash = xxh3_64(canonical.as_bytes());
+    drop(canonical);
     if let Some((field, message)) = document.get("spec").and_then(|s| conflicting_alternatives(kind, s)) {
         let problem = origin.locate(Problem::error(field, message).about(&key));
         return Outcome::Refused(key, problem);
@@ -87,8 +103,10 @@ fn read_object(kind: Kind, document: &Value, origin: Origin, now: i64) -> Outcom
         return Outcome::Refused(key.clone(), origin.locate(Problem::error(field, message).about(&key)));
     }
     drop(unknown);
+    if let Some(problem) = too_extensive(&read.value) {
+        return Outcome::Refused(key.clone(), origin.locate(problem.about(&key)));
+    }
     let age = Age { created: created(&meta).unwrap_or(now), sequence: 0 };
-    let hash = xxh3_64(document.to_string().as_bytes());
     let object = Object { key, meta, spec: read.value, origin, hash, age };
     let mut problems = advice(&object);
     problems.extend(contradictions(&object));
@@ -98,8 +116,23 @@ fn read_object(kind: Kind, document: &Value, origin: Origin, now: i64) -> Outcom
         let unknown = unknown_members(document).into_iter().chain(read.unknown);
         problems.extend(unknown.map(|field| Problem::warning(field, "unknown field")));
     }
-    let problems = worst(problems).into_iter().map(|problem| object.blame(problem)).collect();
-    Outcome::Object(Box::new(object), problems)
+    let problems = object.blame_all(worst(problems));
+    Outcome::Object(Arc::new(object), problems)
+}
+
+/// Rules are held once for each host and gateway that they are for, so a few lists in one small object multiply.
+fn too_extensive(spec: &Spec) -> Option<Problem> {
+    let Spec::VirtualService(service) = spec else { return None };
+    let http = service.http.iter().map(|route| route.matches.len().max(1) + route.route.len()).sum::<usize>();
+    let rules = http + service.tls.len() + service.tcp.len();
+    let extent =
+        rules.saturating_mul(service.hosts.len().max(1)).saturating_mul(service.gateways.len().max(1));
+    (extent > MAX_EXTENT).then(|| {
+        let message = format!(
+            "its hosts times gateways times matches and destinations are {extent}, more than {MAX_EXTENT}; not used"
+        );
+        Problem::error("spec", message).with_fix("split it into several VirtualServices")
+    })
 }
 
 fn read_metadata(kind: Kind, document: &Value) -> Result<Metadata, Problem> {

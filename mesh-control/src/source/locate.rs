@@ -3,24 +3,37 @@
 //! For messages only: where the text is not block style (flow style, JSON, anchors) the answer is the line of the
 //! nearest field around it, which is where a reader starts looking anyway.
 
-/// The line of `field` in a document whose first line is `first_line`.
-///
-/// `field` is a path as problems name it: `spec.http[0].match[1].uri`, `metadata.annotations["a.b/c"]`.
-pub fn locate(text: &str, first_line: u32, field: &str) -> u32 {
-    let lines: Vec<Line<'_>> =
-        (first_line..).zip(text.lines()).filter_map(|(n, text)| Line::of(n, text)).collect();
-    let mut region = lines;
-    let mut found = first_line;
-    for step in steps(field) {
-        let inner = match step {
-            Step::Field(name) => inside_field(&region, name),
-            Step::Index(index) => inside_item(&region, index),
-        };
-        let Some((line, inner)) = inner else { break };
-        found = line;
-        region = inner;
+/// A document's lines, for looking up several fields.
+#[derive(Debug)]
+pub struct Text<'t> {
+    first_line: u32,
+    lines: Vec<Line<'t>>,
+}
+
+impl<'t> Text<'t> {
+    /// A document whose first line is `first_line`.
+    pub fn new(text: &'t str, first_line: u32) -> Self {
+        let lines = (first_line..).zip(text.lines()).filter_map(|(n, text)| Line::of(n, text)).collect();
+        Self { first_line, lines }
     }
-    found
+
+    /// The line of `field`.
+    ///
+    /// `field` is a path as problems name it: `spec.http[0].match[1].uri`, `metadata.annotations["a.b/c"]`.
+    pub fn line_of(&self, field: &str) -> u32 {
+        let mut region = Region { first: None, rest: &self.lines };
+        let mut found = self.first_line;
+        for step in steps(field) {
+            let inner = match step {
+                Step::Field(name) => region.field(name),
+                Step::Index(index) => region.item(index),
+            };
+            let Some((line, inner)) = inner else { break };
+            found = line;
+            region = inner;
+        }
+        found
+    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -53,7 +66,7 @@ fn steps(field: &str) -> Vec<Step<'_>> {
 }
 
 /// A line with something on it.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Line<'t> {
     number: u32,
     indent: usize,
@@ -85,31 +98,53 @@ impl<'t> Line<'t> {
     }
 }
 
-/// The line of a member and the lines of its value.
-fn inside_field<'t>(region: &[Line<'t>], name: &str) -> Option<(u32, Vec<Line<'t>>)> {
-    let indent = region.first()?.indent;
-    let at = region.iter().position(|line| line.indent == indent && line.is_key(name))?;
-    // A list may start in the column of its key.
-    let belongs =
-        |line: &&Line<'_>| line.indent > indent || (line.indent == indent && line.after_dash().is_some());
-    let inner = region[at + 1..].iter().take_while(belongs).copied().collect();
-    Some((region[at].number, inner))
+/// Lines of a value. The first may be what follows a dash, and then differs from what is written.
+#[derive(Clone, Copy)]
+struct Region<'a, 't> {
+    first: Option<Line<'t>>,
+    rest: &'a [Line<'t>],
 }
 
-/// The line of a list item and its lines, the first without its dash.
-fn inside_item<'t>(region: &[Line<'t>], index: usize) -> Option<(u32, Vec<Line<'t>>)> {
-    let indent = region.first()?.indent;
-    let is_item = |line: &Line<'_>| line.indent == indent && line.after_dash().is_some();
-    let at = region.iter().enumerate().filter(|(_, line)| is_item(line)).nth(index)?.0;
-    let first = region[at].after_dash()?;
-    let rest = region[at + 1..].iter().take_while(|line| line.indent > indent).copied();
-    let inner = Some(first).filter(|line| !line.content.is_empty()).into_iter().chain(rest).collect();
-    Some((region[at].number, inner))
+impl<'a, 't> Region<'a, 't> {
+    /// Its lines, each with those after it.
+    fn lines(self) -> impl Iterator<Item = (Line<'t>, &'a [Line<'t>])> {
+        let rest = self.rest.iter().enumerate().map(move |(at, line)| (*line, &self.rest[at + 1..]));
+        self.first.map(|first| (first, self.rest)).into_iter().chain(rest)
+    }
+
+    fn indent(self) -> Option<usize> {
+        self.lines().next().map(|(line, _)| line.indent)
+    }
+
+    /// The line of a member and the lines of its value.
+    fn field(self, name: &str) -> Option<(u32, Self)> {
+        let indent = self.indent()?;
+        let (line, after) = self.lines().find(|(line, _)| line.indent == indent && line.is_key(name))?;
+        // A list may start in the column of its key.
+        let belongs =
+            |line: &&Line<'_>| line.indent > indent || (line.indent == indent && line.after_dash().is_some());
+        let length = after.iter().take_while(belongs).count();
+        Some((line.number, Self { first: None, rest: &after[..length] }))
+    }
+
+    /// The line of a list item and its lines, the first without its dash.
+    fn item(self, index: usize) -> Option<(u32, Self)> {
+        let indent = self.indent()?;
+        let is_item = |line: &Line<'_>| line.indent == indent && line.after_dash().is_some();
+        let (line, after) = self.lines().filter(|(line, _)| is_item(line)).nth(index)?;
+        let first = line.after_dash().filter(|first| !first.content.is_empty());
+        let length = after.iter().take_while(|line| line.indent > indent).count();
+        Some((line.number, Self { first, rest: &after[..length] }))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn locate(text: &str, first_line: u32, field: &str) -> u32 {
+        Text::new(text, first_line).line_of(field)
+    }
 
     const TEXT: &str = "\
 apiVersion: v1

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::files::{InvalidYaml, parse_yaml};
+use super::file::{InvalidYaml, parse_yaml};
 use crate::api::Origin;
 use crate::api::reader::read;
 use crate::problem::Problem;

@@ -1,9 +1,10 @@
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::files::{load, load_text};
+use super::files::{Reader, load, load_text};
 use super::{Change, Loaded, REVISION_FILE, watch};
 use crate::api::networking::{HttpRoute, VirtualService};
 use crate::api::{Content, Kind, Spec, StringMatch};
@@ -340,6 +341,78 @@ async fn a_writer_can_tell_by_number_what_has_been_read() {
     revise(8).unwrap();
     let second = changes.recv().await.unwrap();
     assert_eq!((second.revision, second.is_empty()), (8, true));
+}
+
+/// More than is read in line with all else.
+fn huge(rules: usize) -> String {
+    let rule = |at| {
+        format!(
+            "  - match: [{{uri: {{prefix: /path-{at}}}}}]\n    route: [{{destination: {{host: nobody}}}}]\n"
+        )
+    };
+    let rules: String = (0..rules).map(rule).collect();
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: huge, namespace: other}}\n\
+         spec:\n  hosts: [huge]\n  http:\n{rules}"
+    )
+}
+
+#[test]
+fn a_file_that_has_not_changed_is_not_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, name: &str| {
+        let text = format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n");
+        std::fs::write(folder.path().join(file), text).unwrap();
+    };
+    write("one.yaml", "a");
+    write("two.yaml", "b");
+    let mut reader = Reader::default();
+    let paths = [folder.path().to_owned()];
+    let first = reader.load(&paths).objects;
+    write("two.yaml", "c");
+    let second = reader.load(&paths).objects;
+    assert!(Arc::ptr_eq(&first[0], &second[0]), "the file is the same, and so is what it gave");
+    assert_eq!(&*second[1].key.name, "c", "a file written twice within a tick of the clock is read again");
+}
+
+/// TM-06: who writes something huge waits for it, and nobody else.
+#[tokio::test]
+async fn a_change_does_not_wait_for_a_large_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |file: &str, text: &str| {
+        std::fs::write(folder.path().join("new.tmp"), text).unwrap();
+        std::fs::rename(folder.path().join("new.tmp"), folder.path().join(file)).unwrap();
+    };
+    place(REVISION_FILE, "1");
+    let mut changes = watch(vec![folder.path().to_owned()]).unwrap();
+    assert_eq!(changes.recv().await.unwrap().revision, 1);
+    place("small.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: small}\n");
+    place("huge.yaml", &huge(2_000));
+    place(REVISION_FILE, "2");
+    let first = changes.recv().await.unwrap();
+    assert_eq!(first.upserted.iter().map(|object| &*object.key.name).collect::<Vec<_>>(), ["small"]);
+    let mut next = first;
+    while !next.upserted.iter().any(|object| &*object.key.name == "huge") {
+        assert_ne!(next.revision, 2, "the writer's change is not in effect before all of it is");
+        next = timeout(Duration::from_secs(60), changes.recv()).await.unwrap().unwrap();
+    }
+    while next.revision != 2 {
+        next = timeout(Duration::from_secs(10), changes.recv()).await.unwrap().unwrap();
+    }
+}
+
+#[test]
+fn what_one_object_costs_is_bounded() {
+    let many: Vec<_> = (0..300).map(|at| format!("h{at}.example.com")).collect();
+    let multiplied = huge(200).replace("[huge]", &format!("[{}]", many.join(", ")));
+    let told = lines(&text(&multiplied));
+    assert!(told[0].contains("more than 50000") && told[0].contains("not used"), "{told:?}");
+    let value = "x".repeat(1536 * 1024);
+    let told = lines(&text(&format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\ndata: {{k: {value}}}\n"
+    )));
+    assert!(told[0].contains("larger than 1.5 MiB"), "{told:?}");
+    assert!(text(&huge(3_000)).refused.is_empty(), "what a cluster takes is taken");
 }
 
 #[test]

@@ -1,19 +1,19 @@
 //! Follows files and folders: each change of the disk becomes one change of objects.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 use super::change::{Change, Held};
-use super::files::load;
+use super::files::Reader;
 
 /// Events closer together than this are one change.
 const QUIET: Duration = Duration::from_millis(50);
-/// A change is read at the latest this long after its first event, however busy the disk.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// A change is read at the latest this long after its first event, however busy others keep the disk.
+const PATIENCE: Duration = Duration::from_millis(150);
 /// How often the thread looks whether anyone still listens.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Changes that may wait for the listener; the disk is read again when there is room.
@@ -45,6 +45,7 @@ pub enum WatchError {
 pub fn watch(paths: Vec<PathBuf>) -> Result<mpsc::Receiver<Change>, WatchError> {
     // One waiting event is enough: it means "read everything again".
     let (wake, woken) = sync_channel(1);
+    let rewake = wake.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
         if is_change(&event) {
             let _ = wake.try_send(());
@@ -57,7 +58,7 @@ pub fn watch(paths: Vec<PathBuf>) -> Result<mpsc::Receiver<Change>, WatchError> 
     let (changes, receiver) = mpsc::channel(WAITING);
     std::thread::Builder::new()
         .name("files".to_owned())
-        .spawn(move || run(&paths, &watcher, &woken, &changes))
+        .spawn(move || run(&paths, &watcher, rewake, &woken, &changes))
         .map_err(WatchError::Thread)?;
     Ok(receiver)
 }
@@ -79,12 +80,21 @@ fn follow(watcher: &mut RecommendedWatcher, path: &Path) -> Result<(), WatchErro
 }
 
 /// Holds on to the watcher, which stops when it is dropped.
-fn run(paths: &[PathBuf], _: &RecommendedWatcher, woken: &Receiver<()>, changes: &mpsc::Sender<Change>) {
-    let mut held = Held::default();
-    let first = held.update(load(paths)).unwrap_or_default();
+fn run(
+    paths: &[PathBuf],
+    _: &RecommendedWatcher,
+    wake: SyncSender<()>,
+    woken: &Receiver<()>,
+    changes: &mpsc::Sender<Change>,
+) {
+    let (mut reader, mut held) = (Reader::default(), Held::default());
+    let first = held.update(reader.load(paths)).unwrap_or_default();
     let mut sent = changes.blocking_send(first);
+    if let Err(error) = reader.leave_large_files(wake) {
+        tracing::warn!(%error, "large files are read together with all others: no thread can be started");
+    }
     while sent.is_ok() && wait_for_change(woken, changes) {
-        if let Some(change) = held.update(load(paths)) {
+        if let Some(change) = held.update(reader.load(paths)) {
             sent = changes.blocking_send(change);
         }
     }

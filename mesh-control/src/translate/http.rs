@@ -21,6 +21,9 @@ use crate::problem::Problem;
 pub use matching::{route_match, string_match};
 pub use policy::default_retries;
 
+/// The most rules that delegates may give one VirtualService: two small objects could name each other's rules many times.
+const MAX_RULES: usize = 10_000;
+
 /// The gateway name that stands for sidecars.
 pub const MESH: &str = "mesh";
 
@@ -66,6 +69,13 @@ pub fn rules(
     let mut rules = Vec::new();
     for (at, route) in service.spec.http.iter().enumerate() {
         let field = format!("spec.http[{at}]");
+        if rules.len() >= MAX_RULES && route.delegate.is_some() {
+            let message = format!(
+                "more than {MAX_RULES} rules with those of its delegates; this and what follows is left out"
+            );
+            report.push(Problem::error(field, message));
+            break;
+        }
         if route.delegate.is_some() {
             rules.extend(delegate::rules(scope, service, route, &field, binding, report));
         } else {

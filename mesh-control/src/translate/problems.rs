@@ -49,7 +49,7 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
 fn blame(object: &Object, problems: &mut Vec<Problem>, check: impl FnOnce(&mut Vec<Problem>)) {
     let mut report = Vec::new();
     check(&mut report);
-    problems.extend(worst(report).into_iter().map(|problem| object.blame(problem)));
+    problems.extend(object.blame_all(worst(report)));
 }
 
 fn virtual_service(

@@ -4,7 +4,7 @@ use crate::api::core::ConfigMap;
 use crate::api::reader::read;
 use crate::api::{Item, Key, Kind, MeshConfig, Object, out_of_range};
 use crate::problem::Problem;
-use crate::source::files::parse_yaml;
+use crate::source::file::parse_yaml;
 
 /// Where mesh-wide objects live.
 const ROOT_NAMESPACE: &str = "istio-system";

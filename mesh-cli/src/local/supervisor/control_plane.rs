@@ -27,6 +27,8 @@ const ROOT_FILE: &str = "/run/mesh/root.pem";
 const POLL: Duration = Duration::from_millis(50);
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// How long it is waited for that objects are judged, which many or huge ones make long.
+const JUDGED: Duration = Duration::from_secs(3);
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// How it is called in logs.
 pub(super) const NAME: &str = "mesh-control";
@@ -63,6 +65,19 @@ pub(super) async fn status() -> Value {
     match fetch::get(address(), "/status", ANSWER_DEADLINE).await {
         Ok((200, body)) => serde_json::from_str(&body).unwrap_or_default(),
         _ => Value::Null,
+    }
+}
+
+/// The same once it tells the problems of what is in effect; after [`JUDGED`] those that it knew before.
+pub(super) async fn judged() -> Value {
+    let begun = Instant::now();
+    loop {
+        let status = status().await;
+        let number = |name: &str| status.get(name).and_then(Value::as_u64);
+        if status.is_null() || number("judged") >= number("generation") || begun.elapsed() > JUDGED {
+            return status;
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -155,7 +155,7 @@ impl Mesh {
     }
 
     pub(super) async fn status(&self) -> Status {
-        let control = control_plane::status().await;
+        let control = control_plane::judged().await;
         let services = self.store.borrow().iter().filter_map(service_status).collect();
         Status {
             version: 1,
