@@ -13,6 +13,7 @@ mod case;
 mod forwarder;
 mod generator;
 mod mesh;
+mod pods;
 mod process;
 mod report;
 mod round;
@@ -66,9 +67,11 @@ impl Measurement {
     }
 }
 
-/// Processes that the benchmark starts from its own executable.
+/// Other measurements, and processes that the benchmark starts from its own executable.
 #[derive(Subcommand)]
 enum Role {
+    /// Start a mesh of many pods on this machine and show what it takes, idle and under load
+    Pods(pods::Size),
     /// The backend that all subjects forward to
     #[command(hide = true)]
     Backend,
@@ -97,6 +100,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         match arguments.role {
+            Some(Role::Pods(size)) => pods::measure(&size),
             Some(Role::Backend) => backend::serve().await,
             Some(Role::Forwarder { listen, backend }) => forwarder::serve(listen, backend).await,
             None => round::measure(&arguments.measurement).await,

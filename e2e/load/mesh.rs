@@ -1,16 +1,16 @@
 //! Our own subject: a control plane that reads files, and the ingress gateway, as they run in production.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
 use crate::generator::HOST;
-use crate::process::{Running, free_address};
+use crate::process::{Running, binary, free_address};
 
 const READY: Duration = Duration::from_secs(20);
 
@@ -111,17 +111,6 @@ fn credentials(keys: &Path) -> anyhow::Result<String> {
     });
     let header = Header { kid: Some("bench".to_owned()), ..Header::new(Algorithm::ES256) };
     Ok(jsonwebtoken::encode(&header, &claims, &key)?)
-}
-
-/// Beside this executable.
-fn binary(name: &str) -> anyhow::Result<PathBuf> {
-    let file = std::env::current_exe()?.with_file_name(name);
-    ensure!(
-        file.is_file(),
-        "{} is missing; `cargo build --release --workspace --bins` makes it",
-        file.display()
-    );
-    Ok(file)
 }
 
 async fn within(limit: Duration, condition: impl Fn() -> bool) -> anyhow::Result<()> {

@@ -1,11 +1,11 @@
 //! Processes of a subject, and what the kernel says that they used.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 /// A process that ends, with its children, when this is dropped.
 pub(crate) struct Running {
@@ -49,9 +49,7 @@ impl Running {
         let mut found = vec![self.child.id()];
         let mut at = 0;
         while let Some(id) = found.get(at) {
-            let children =
-                std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-            found.extend(children.split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+            found.extend(children(*id));
             at += 1;
         }
         found
@@ -80,6 +78,30 @@ impl Drop for Running {
     }
 }
 
+/// The processes that a process's threads have started.
+fn children(id: u32) -> Vec<u32> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{id}/task")) else { return Vec::new() };
+    let of_thread = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("children")).ok();
+    let all: Vec<String> = threads.flatten().filter_map(of_thread).collect();
+    all.iter().flat_map(|text| text.split_whitespace()).filter_map(|id| id.parse().ok()).collect()
+}
+
+/// What a process runs, as the kernel names it (15 bytes at most).
+pub(crate) fn program(id: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default().trim_end().to_owned()
+}
+
+/// A program of the mesh, beside this one.
+pub(crate) fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let file = std::env::current_exe()?.with_file_name(name);
+    ensure!(
+        file.is_file(),
+        "{} is missing; `cargo build --release --workspace --bins` makes it",
+        file.display()
+    );
+    Ok(file)
+}
+
 /// Time on a processor, user and system together, of all threads that live, in the scheduler's nanoseconds.
 ///
 /// `stat` counts in ticks of 10 ms, too coarse for rounds of seconds.
@@ -92,7 +114,8 @@ pub(crate) fn processor_time(id: u32) -> Duration {
     Duration::from_nanos(threads.flatten().filter_map(of_thread).sum())
 }
 
-fn memory(id: u32) -> u64 {
+/// Memory of a process, shared pages by share (PSS), in bytes.
+pub(crate) fn memory(id: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{id}/smaps_rollup")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
     let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
