@@ -6,7 +6,9 @@ mod connections;
 mod edits;
 mod limits;
 mod routing;
+mod routing_oracle;
 mod tokens;
+mod tokens_oracle;
 
 use serde_json::{Value, json};
 
