@@ -96,7 +96,6 @@ impl Settings {
 }
 
 /// Answers queries with the help of `L`, the mesh's lookup of a name.
-#[derive(Debug)]
 pub(crate) struct Server<L> {
     settings: Settings,
     lookup: L,
