@@ -7,7 +7,6 @@ use super::telemetry;
 use crate::api::Item;
 use crate::api::core::Pod;
 use crate::api::mesh_config::NormalizationType;
-use crate::api::meta::selects;
 use crate::api::networking::{OutboundMode, Sidecar};
 
 /// How long a drain waits when nobody says (Istio's `terminationDrainDuration`).

@@ -39,27 +39,27 @@ pub enum Term {
     /// `has(request.headers['x'])`
     Has(Attribute),
     /// `!a`
-    Not(Box<Term>),
+    Not(Box<Self>),
     /// `a && b`
-    And(Box<[Term; 2]>),
+    And(Box<[Self; 2]>),
     /// `a || b`
-    Or(Box<[Term; 2]>),
+    Or(Box<[Self; 2]>),
     /// `a ? b : c`
-    If(Box<[Term; 3]>),
+    If(Box<[Self; 3]>),
     /// `a < b`
-    Compare(Comparison, Box<[Term; 2]>),
+    Compare(Comparison, Box<[Self; 2]>),
     /// `a in ['x', 'y']`
-    In(Box<Term>, Box<[Term]>),
+    In(Box<Self>, Box<[Self]>),
     /// `a + b`, of texts.
-    Join(Box<[Term; 2]>),
+    Join(Box<[Self; 2]>),
     /// `size(a)`, of a text.
-    Size(Box<Term>),
+    Size(Box<Self>),
     /// `string(a)`
-    ToText(Box<Term>),
+    ToText(Box<Self>),
     /// `a.contains(b)`
-    Search(Search, Box<[Term; 2]>),
+    Search(Search, Box<[Self; 2]>),
     /// `a.matches('^/api')`: the pattern is found anywhere in the text.
-    Matches(Box<Term>, Box<Pattern>),
+    Matches(Box<Self>, Box<Pattern>),
 }
 
 /// How two values are compared.

@@ -68,9 +68,9 @@ pub enum Label {
     /// A text with commands. If it is one command and nothing else, a number stays a number, and what is missing is `null`.
     Text(Template),
     /// An object.
-    Object(BTreeMap<String, Label>),
+    Object(BTreeMap<String, Self>),
     /// A list.
-    List(Vec<Label>),
+    List(Vec<Self>),
 }
 
 /// Where spans go and how many.

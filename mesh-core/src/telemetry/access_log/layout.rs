@@ -110,7 +110,7 @@ fn write_cut(
     if !write(&mut value, command, record, Escape::Nothing)? {
         value.push('-');
     }
-    escape.write(out, value[..value.floor_char_boundary(most)].as_bytes())
+    escape.write(out, &value.as_bytes()[..value.floor_char_boundary(most)])
 }
 
 /// A value in a JSON line.
@@ -118,8 +118,8 @@ pub(super) enum Value {
     /// One command and nothing else: a number stays a number, what is missing is `null`.
     One(Command),
     Text(Text),
-    Object(Vec<(String, Value)>),
-    List(Vec<Value>),
+    Object(Vec<(String, Self)>),
+    List(Vec<Self>),
 }
 
 impl Value {

@@ -94,7 +94,7 @@ impl Scheme {
 }
 
 fn computed<'a>(expression: &'a Expression, record: &'a Record) -> Cow<'a, str> {
-    match evaluate::text(expression, record).unwrap_or("unknown".into()) {
+    match evaluate::text(expression, record).unwrap_or(Cow::Borrowed("unknown")) {
         long if long.len() > LONGEST => long[..long.floor_char_boundary(LONGEST)].to_owned().into(),
         value => value,
     }
