@@ -23,6 +23,7 @@ pub mod scope;
 pub mod settings;
 pub mod sidecar;
 pub mod tcp;
+mod telemetry;
 pub mod tokens;
 pub mod visibility;
 pub mod workload;

@@ -2,11 +2,14 @@
 //!
 //! A subset; what is not here is reported as unknown when it is set.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Duration;
 use super::meta::LabelSelector;
 use super::networking::{HttpRetry, LocalityLoadBalancerSetting, OutboundTrafficPolicy, TlsProtocol};
+use super::telemetry::CustomTag;
 
 /// The settings, with Istio's names and defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -253,6 +256,6 @@ pub struct GatewayTopology {
 pub struct ProxyTracing {
     pub sampling: Option<f64>,
     pub zipkin: Option<serde_json::Value>,
-    pub custom_tags: Option<serde_json::Value>,
+    pub custom_tags: BTreeMap<String, CustomTag>,
     pub max_path_tag_length: Option<u32>,
 }

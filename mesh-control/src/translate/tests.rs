@@ -9,6 +9,7 @@ mod limits;
 mod manifests;
 mod peers;
 mod rules;
+mod telemetry;
 mod tokens;
 mod visibility;
 

@@ -8,13 +8,14 @@ use std::time::{Instant, SystemTime};
 use crate::decide::Permits;
 use crate::decide::answer::{Reason, is_grpc};
 use crate::engine::connection::Downstream;
+use crate::engine::own::OwnFacts;
 use crate::engine::pool::Facts;
 use crate::engine::tunnel::Counted;
 use crate::engine::worker::Worker;
 use crate::failure::Failure;
-use crate::message::{Headers, RequestHead};
+use crate::message::{Headers, RequestHead, ResponseHead};
 use crate::telemetry::record::LoggedRequest;
-use crate::telemetry::{Counter, Record, RequestProtocol};
+use crate::telemetry::{Counter, Record, RequestProtocol, Shown};
 
 /// A request's record. When it is dropped without an end, the client has gone.
 pub(super) struct Account {
@@ -24,6 +25,7 @@ pub(super) struct Account {
     received: Rc<Cell<u64>>,
     ended: bool,
     permits: Permits,
+    own: Option<Rc<OwnFacts>>,
 }
 
 impl Account {
@@ -37,13 +39,22 @@ impl Account {
             received: Rc::default(),
             ended: false,
             permits: Permits::new(),
+            own: worker.own(),
         }
+    }
+
+    /// What the proxy was when the request came.
+    pub(super) fn own(&self) -> Option<Rc<OwnFacts>> {
+        self.own.clone()
     }
 
     /// Adds what the request says.
     pub(super) fn request(&mut self, head: &RequestHead) {
         self.record.protocol = if is_grpc(head) { RequestProtocol::Grpc } else { RequestProtocol::Http };
-        self.record.request = Some(LoggedRequest::of(head));
+        self.record.request = Some(match &self.own {
+            Some(own) => LoggedRequest::of(head, &own.shown),
+            None => LoggedRequest::of(head, &Shown::default()),
+        });
     }
 
     /// The client may be another than the peer: what the log names is who was before the trusted proxies.
@@ -98,6 +109,14 @@ impl Account {
     pub(super) fn grpc_status(&mut self, headers: &Headers) {
         if let Some(status) = headers.get_str("grpc-status").and_then(|text| text.parse().ok()) {
             self.record.grpc_status = Some(status);
+        }
+    }
+
+    /// Adds the headers of the response that are shown.
+    pub(super) fn response(&mut self, head: &ResponseHead) {
+        self.record.status = head.status;
+        if let Some(own) = &self.own {
+            self.record.response_headers = own.shown.of_response(&head.headers);
         }
     }
 

@@ -117,6 +117,7 @@ impl<'a> Tries<'a> {
         let mut permit: Option<RetryPermit> = None;
         loop {
             headers::attempt(&mut self.head.headers, number);
+            account.record().attempts = number;
             let result = self.attempt_once(account).await;
             let Some((backoff, next)) = self.another(&result, number) else {
                 self.replay.settle();
@@ -180,7 +181,7 @@ fn pass_on(
     account.grpc_status(&head.headers);
     plan.edit_response(&mut head);
     headers::answer(&mut head, downstream, Some(time));
-    account.record().status = head.status;
+    account.response(&head);
     if head.status == 101 {
         let switched = lease.into_stream().map(|(transport, received)| Switched {
             upstream: Ahead::with_seen(transport, received),

@@ -16,7 +16,7 @@ use crate::telemetry::TraceContext;
 const CLIENT_CERTIFICATE: &str = "x-forwarded-client-cert";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
-const REQUEST_ID: &str = "x-request-id";
+pub(super) const REQUEST_ID: &str = "x-request-id";
 /// How many gateways of ours the request has passed.
 const HOPS: &str = "x-mesh-hops";
 const MOST_HOPS: u8 = 3;

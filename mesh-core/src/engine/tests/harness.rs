@@ -224,8 +224,9 @@ pub(super) fn own(role: Role) -> Own {
         mesh: MeshSettings {
             trust_domain: "cluster.local".into(),
             trust_domain_aliases: Vec::new(),
-            access_log: None,
-            tracing: None,
+            access_logs: Vec::new(),
+            tracing: Vec::new(),
+            metrics: Vec::new(),
             path_normalization: Default::default(),
             trusted_proxies: 0,
             drain_timeout: Millis::seconds(5),
