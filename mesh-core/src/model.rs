@@ -10,6 +10,7 @@ pub mod address;
 pub mod authorizer;
 mod authz;
 pub mod cluster;
+pub mod headers;
 pub mod limit;
 pub mod listener;
 pub mod locality;
@@ -29,6 +30,7 @@ pub use cluster::{
     Cluster, ClusterTls, ConnectionPool, ConsistentHash, Endpoint, EndpointAddress, Endpoints, HashKey,
     HashTable, Keepalive, LoadBalancer, OutlierDetection, Transport,
 };
+pub use headers::{ClientCertificates, ProxyHeaders, ServerHeader};
 pub use limit::{Admission, Amount, LimitKey, LimitScope, RateLimit};
 pub use listener::{CipherSuite, Listener, ListenerProtocol, Server, ServerTls, TlsMode, TlsVersion};
 pub use locality::{Distribute, Locality, LocalityPolicy, PriorityLabel, RegionFailover, WarmUp};

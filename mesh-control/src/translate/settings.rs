@@ -1,13 +1,15 @@
 //! The mesh's settings as they hold for one workload: mesh configuration, with Telemetry over it.
 
 use mesh_core::model::{
-    AccessLog, AccessLogFormat, MeshSettings, Millis, OutboundPolicy, PathNormalization, PerMillion, Tracing,
+    AccessLog, AccessLogFormat, MeshSettings, Millis, OutboundPolicy, PathNormalization, PerMillion, Role,
+    Tracing,
 };
 
+use super::proxy_config;
 use super::scope::Scope;
 use crate::api::Item;
 use crate::api::core::Pod;
-use crate::api::mesh_config::{AccessLogEncoding, NormalizationType};
+use crate::api::mesh_config::{AccessLogEncoding, NormalizationType, ProxyConfig};
 use crate::api::meta::selects;
 use crate::api::networking::{OutboundMode, Sidecar};
 use crate::api::telemetry::{AccessLogging, Telemetry};
@@ -21,15 +23,16 @@ const DRAIN: Millis = Millis::seconds(5);
 const SAMPLING: f64 = 1.0;
 
 /// The settings for a pod's proxy.
-pub fn of(scope: &Scope<'_>, pod: &Item<'_, Pod>) -> MeshSettings {
+pub fn of(scope: &Scope<'_>, pod: &Item<'_, Pod>, role: Role) -> MeshSettings {
     let config = scope.world.mesh_config();
+    let proxy = proxy_config::of(config, pod);
     let telemetries = telemetries(scope.world, pod);
-    let topology = &config.default_config.gateway_topology;
+    let topology = &proxy.gateway_topology;
     MeshSettings {
         trust_domain: config.trust_domain.clone(),
         trust_domain_aliases: config.trust_domain_aliases.clone(),
         access_log: access_log(scope.world, &telemetries),
-        tracing: tracing(scope, &telemetries),
+        tracing: tracing(scope, &proxy, &telemetries),
         path_normalization: match config.path_normalization.normalization {
             NormalizationType::Default | NormalizationType::Base => PathNormalization::Base,
             NormalizationType::None => PathNormalization::None,
@@ -37,10 +40,9 @@ pub fn of(scope: &Scope<'_>, pod: &Item<'_, Pod>) -> MeshSettings {
             NormalizationType::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
         },
         trusted_proxies: u8::try_from(topology.num_trusted_proxies).unwrap_or(u8::MAX),
-        drain_timeout: config
-            .default_config
-            .termination_drain_duration
-            .map_or(DRAIN, |time| time.get().into()),
+        proxy_protocol: role.is_gateway() && topology.proxy_protocol.is_some(),
+        headers: proxy_config::headers(&proxy, role),
+        drain_timeout: proxy.termination_drain_duration.map_or(DRAIN, |time| time.get().into()),
     }
 }
 
@@ -110,7 +112,7 @@ fn provided_log(world: &World, logging: &AccessLogging) -> Option<AccessLog> {
     Some(AccessLog { path: file.path.clone(), format })
 }
 
-fn tracing(scope: &Scope<'_>, telemetries: &[Item<'_, Telemetry>]) -> Option<Tracing> {
+fn tracing(scope: &Scope<'_>, proxy: &ProxyConfig, telemetries: &[Item<'_, Telemetry>]) -> Option<Tracing> {
     let config = scope.world.mesh_config();
     let levels = || telemetries.iter().rev().flat_map(|telemetry| telemetry.spec.tracing.first());
     if levels().find_map(|level| level.disable_span_reporting) == Some(true) {
@@ -121,8 +123,7 @@ fn tracing(scope: &Scope<'_>, telemetries: &[Item<'_, Telemetry>]) -> Option<Tra
     let provider = config.extension_providers.iter().find(|provider| provider.name == name)?;
     let service = provider.opentelemetry.as_ref()?;
     let percent = levels().find_map(|level| level.random_sampling_percentage);
-    let percent =
-        percent.or_else(|| config.default_config.tracing.as_ref().and_then(|tracing| tracing.sampling));
+    let percent = percent.or_else(|| proxy.tracing.as_ref().and_then(|tracing| tracing.sampling));
     Some(Tracing {
         endpoint: format!("http://{}", provider_address(scope, &service.service, service.port)),
         sampling: PerMillion::percent(percent.unwrap_or(SAMPLING)),

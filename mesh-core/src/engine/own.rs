@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use super::connection::{Downstream, Through};
 use crate::identity::SpiffeId;
-use crate::model::{self, PathNormalization, PerMillion, Workload};
+use crate::model::{self, PathNormalization, PerMillion, ProxyHeaders, Workload};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::ServiceLabels;
 use crate::telemetry::{Record, Reporting, Security};
@@ -20,6 +20,7 @@ pub(crate) struct OwnFacts {
     pub(crate) sampling: Option<PerMillion>,
     pub(crate) path_normalization: PathNormalization,
     pub(crate) trusted_proxies: u8,
+    pub(crate) headers: ProxyHeaders,
     workload: Arc<Workload>,
     inbound: HashMap<u16, (Arc<ServiceLabels>, Arc<str>)>,
 }
@@ -56,6 +57,7 @@ impl OwnFacts {
             sampling: own.mesh.tracing.as_ref().map(|tracing| tracing.sampling),
             path_normalization: own.mesh.path_normalization,
             trusted_proxies: own.mesh.trusted_proxies,
+            headers: own.mesh.headers.clone(),
             workload: Arc::new(own.workload.clone()),
             inbound: inbound.collect(),
         }

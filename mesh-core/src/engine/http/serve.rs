@@ -60,7 +60,7 @@ fn arrive(
 ) -> Result<(), Failure> {
     // Only what policy still sees afterwards may be switched to: a tunnel of HTTP/2 would carry requests past it.
     head.upgrade.take_if(|protocol| !protocol.eq_ignore_ascii_case(b"websocket"));
-    let own = worker.own();
+    let own = account.own();
     let trusted = own.as_ref().map_or(0, |own| own.trusted_proxies);
     let mode = own.as_ref().map(|own| own.path_normalization).unwrap_or_default();
     let canonical = canonicalize(head, mode);
@@ -162,10 +162,11 @@ pub(super) fn respond(downstream: &Downstream, answer: Answer, mut account: Acco
         .or_else(|| answer.denial.map(|d| d.to_string().into()));
     account.grpc_status(&answer.headers);
     let mut head = ResponseHead { status: answer.status, headers: answer.headers };
-    if account.record().failure == Some(Failure::Overflow) {
+    let tells = account.headers().is_none_or(|headers| !headers.omits_debug);
+    if tells && account.record().failure == Some(Failure::Overflow) {
         head.headers.append("x-envoy-overloaded", "true");
     }
-    headers::answer(&mut head, downstream, None);
+    headers::answer(&mut head, downstream, account.headers(), None);
     account.record().status = head.status;
     Reply { head, body: metered(Body::full(answer.body), account, (), None), switched: None }
 }
