@@ -11,6 +11,7 @@ pub mod authorizer;
 mod authz;
 pub mod cluster;
 pub mod expression;
+pub mod headers;
 pub mod limit;
 pub mod listener;
 pub mod locality;
@@ -33,6 +34,7 @@ pub use cluster::{
     HashTable, Keepalive, LoadBalancer, OutlierDetection, Transport,
 };
 pub use expression::{Attribute, Comparison, Expression, ExpressionError, PeerFact, Search, Term, Which};
+pub use headers::{ClientCertificates, ProxyHeaders, ServerHeader};
 pub use limit::{Admission, Amount, LimitKey, LimitScope, RateLimit};
 pub use listener::{CipherSuite, Listener, ListenerProtocol, Server, ServerTls, TlsMode, TlsVersion};
 pub use locality::{Distribute, Locality, LocalityPolicy, PriorityLabel, RegionFailover, WarmUp};

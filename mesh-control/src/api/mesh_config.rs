@@ -233,7 +233,7 @@ pub struct ProxyConfig {
     pub concurrency: Option<u32>,
     pub gateway_topology: GatewayTopology,
     pub tracing: Option<ProxyTracing>,
-    pub proxy_headers: Option<serde_json::Value>,
+    pub proxy_headers: Option<ProxyHeaders>,
     pub discovery_address: Option<String>,
     pub proxy_metadata: super::meta::StringMap,
     pub hold_application_until_proxy_starts: Option<bool>,
@@ -246,8 +246,67 @@ pub struct ProxyConfig {
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayTopology {
     pub num_trusted_proxies: u32,
-    pub forward_client_cert_details: Option<String>,
-    pub proxy_protocol: Option<serde_json::Value>,
+    pub forward_client_cert_details: Option<ForwardClientCertDetails>,
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// That a balancer says by the PROXY protocol who its clients are; has no fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProxyProtocol {}
+
+/// What becomes of `x-forwarded-client-cert`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ForwardClientCertDetails {
+    Undefined,
+    Sanitize,
+    ForwardOnly,
+    AppendForward,
+    SanitizeSet,
+    AlwaysForwardOnly,
+}
+
+/// Headers that proxies write of their own accord.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProxyHeaders {
+    /// At sidecars; a gateway's is in its topology.
+    pub forwarded_client_cert: Option<ForwardClientCertDetails>,
+    pub set_current_client_cert_details: Option<serde_json::Value>,
+    pub request_id: Option<HeaderSwitch>,
+    pub server: Option<ServerHeader>,
+    pub attempt_count: Option<HeaderSwitch>,
+    pub envoy_debug_headers: Option<HeaderSwitch>,
+    /// Proxies here exchange nothing by headers, whatever this says.
+    pub metadata_exchange_headers: Option<serde_json::Value>,
+    /// Always so.
+    pub preserve_http1_header_case: Option<bool>,
+    pub x_forwarded_host: Option<HeaderAddition>,
+    pub x_forwarded_port: Option<HeaderAddition>,
+}
+
+/// A header that is written unless switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeaderSwitch {
+    pub disabled: Option<bool>,
+}
+
+/// A header that is not written unless switched on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeaderAddition {
+    pub enabled: Option<bool>,
+}
+
+/// The response's `server`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerHeader {
+    pub disabled: Option<bool>,
+    /// `istio-envoy` when empty.
+    pub value: String,
 }
 
 /// Sampling when no Telemetry says so; in percent.

@@ -1,5 +1,6 @@
 //! What in the world cannot be translated or has no effect, object by object.
 
+mod mesh_config;
 mod references;
 mod sidecars;
 
@@ -40,6 +41,7 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
     without_effect(world, &mut problems);
     references::all(world, catalog, &mut problems);
     sidecars::all(world, catalog, &mut problems);
+    mesh_config::all(world, &mut problems);
     problems.sort();
     problems.dedup();
     problems

@@ -1,7 +1,8 @@
 //! The mesh's settings as they hold for one workload: mesh configuration, with Telemetry over it.
 
-use mesh_core::model::{MeshSettings, Millis, OutboundPolicy, PathNormalization};
+use mesh_core::model::{MeshSettings, Millis, OutboundPolicy, PathNormalization, Role};
 
+use super::proxy_config;
 use super::scope::Scope;
 use super::telemetry;
 use crate::api::Item;
@@ -13,10 +14,11 @@ use crate::api::networking::{OutboundMode, Sidecar};
 const DRAIN: Millis = Millis::seconds(5);
 
 /// The settings for a pod's proxy.
-pub fn of(scope: &Scope<'_>, pod: &Item<'_, Pod>) -> MeshSettings {
+pub fn of(scope: &Scope<'_>, pod: &Item<'_, Pod>, role: Role) -> MeshSettings {
     let config = scope.world.mesh_config();
-    let telemetry = telemetry::of(scope, pod);
-    let topology = &config.default_config.gateway_topology;
+    let proxy = proxy_config::of(config, pod);
+    let telemetry = telemetry::of(scope, pod, &proxy);
+    let topology = &proxy.gateway_topology;
     MeshSettings {
         trust_domain: config.trust_domain.clone(),
         trust_domain_aliases: config.trust_domain_aliases.clone(),
@@ -30,10 +32,9 @@ pub fn of(scope: &Scope<'_>, pod: &Item<'_, Pod>) -> MeshSettings {
             NormalizationType::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
         },
         trusted_proxies: u8::try_from(topology.num_trusted_proxies).unwrap_or(u8::MAX),
-        drain_timeout: config
-            .default_config
-            .termination_drain_duration
-            .map_or(DRAIN, |time| time.get().into()),
+        proxy_protocol: role.is_gateway() && topology.proxy_protocol.is_some(),
+        headers: proxy_config::headers(&proxy, role),
+        drain_timeout: proxy.termination_drain_duration.map_or(DRAIN, |time| time.get().into()),
     }
 }
 

@@ -14,6 +14,7 @@ use mesh_core::model::{AccessLog, MetricChange, Side, Tracing};
 use super::scope::Scope;
 use crate::api::Item;
 use crate::api::core::Pod;
+use crate::api::mesh_config::ProxyConfig;
 use crate::api::meta::selects;
 use crate::api::telemetry::{Telemetry, WorkloadMode};
 use crate::world::World;
@@ -25,13 +26,13 @@ pub(super) struct Merged {
     pub(super) metrics: Vec<MetricChange>,
 }
 
-/// For a pod's proxy.
-pub(super) fn of(scope: &Scope<'_>, pod: &Item<'_, Pod>) -> Merged {
+/// For a pod's proxy, whose own configuration is `proxy`.
+pub(super) fn of(scope: &Scope<'_>, pod: &Item<'_, Pod>, proxy: &ProxyConfig) -> Merged {
     let telemetries = telemetries(scope.world, pod);
     let levels: Vec<&Telemetry> = telemetries.iter().map(|telemetry| telemetry.spec).collect();
     Merged {
         logs: logs::merged(scope.world.mesh_config(), &levels),
-        spans: spans::merged(scope, &levels),
+        spans: spans::merged(scope, &levels, proxy.tracing.as_ref()),
         metrics: metrics::merged(scope.world.mesh_config(), &levels),
     }
 }

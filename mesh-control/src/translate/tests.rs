@@ -7,6 +7,7 @@ mod gateways;
 mod ingress;
 mod limits;
 mod manifests;
+mod mesh_config;
 mod peers;
 mod rules;
 mod telemetry;

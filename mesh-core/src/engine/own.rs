@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use super::connection::{Downstream, Through};
 use crate::identity::SpiffeId;
-use crate::model::{self, PathNormalization, Side, Tracing, Workload};
+use crate::model::{self, PathNormalization, ProxyHeaders, Side, Tracing, Workload};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::ServiceLabels;
 use crate::telemetry::{Record, Reporting, Security, Shown};
@@ -21,6 +21,7 @@ pub(crate) struct OwnFacts {
     pub(crate) shown: Shown,
     pub(crate) path_normalization: PathNormalization,
     pub(crate) trusted_proxies: u8,
+    pub(crate) headers: ProxyHeaders,
     workload: Arc<Workload>,
     inbound: HashMap<u16, (Arc<ServiceLabels>, Arc<str>)>,
 }
@@ -58,6 +59,7 @@ impl OwnFacts {
             shown: Shown::new(own),
             path_normalization: own.mesh.path_normalization,
             trusted_proxies: own.mesh.trusted_proxies,
+            headers: own.mesh.headers.clone(),
             workload: Arc::new(own.workload.clone()),
             inbound: inbound.collect(),
         }

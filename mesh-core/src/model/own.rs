@@ -1,10 +1,12 @@
 //! What one proxy is and does: delivered without asking.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccessLog, AuthzPolicy, Host, Listener, Locality, MetricChange, Millis, MtlsMode, Protocol, RateLimit,
-    TokenRule, Tracing, Workload,
+    AccessLog, AuthzPolicy, Host, Listener, Locality, MetricChange, Millis, MtlsMode, Protocol, ProxyHeaders,
+    RateLimit, TokenRule, Tracing, Workload,
 };
 use crate::identity::SpiffeId;
 
@@ -74,6 +76,9 @@ pub struct InboundPort {
     pub protocol: Protocol,
     /// Mutual TLS on this port.
     pub mtls: MtlsMode,
+    /// Where the application listens (Sidecar `defaultEndpoint`); what was dialled when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<SocketAddr>,
     /// The service, for metric labels and logs.
     pub service: Host,
     /// Its short name.
@@ -106,6 +111,12 @@ pub struct MeshSettings {
     /// How many trusted proxies stand before a gateway: whose `x-forwarded-for` entries count.
     #[serde(default)]
     pub trusted_proxies: u8,
+    /// Whether clients of a gateway are announced by the PROXY protocol; who is not is turned away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proxy_protocol: bool,
+    /// Headers that the proxy writes of its own accord.
+    #[serde(default, skip_serializing_if = "ProxyHeaders::is_default")]
+    pub headers: ProxyHeaders,
     /// How long a drain waits for open requests.
     pub drain_timeout: Millis,
 }

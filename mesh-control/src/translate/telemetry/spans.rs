@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mesh_core::model::{PerMillion, Side, SpanTag, Template, Tracing};
 
 use super::{SIDES, matches};
-use crate::api::mesh_config::{ExtensionProvider, TraceProvider};
+use crate::api::mesh_config::{ExtensionProvider, ProxyTracing, TraceProvider};
 use crate::api::telemetry::{CustomTag, Telemetry};
 use crate::translate::cluster;
 use crate::translate::scope::{Scope, qualify};
@@ -25,9 +25,13 @@ struct Said<'a> {
     keep_headers: bool,
 }
 
-/// How a workload traces: the same on both sides, or one of each.
-pub(super) fn merged(scope: &Scope<'_>, levels: &[&Telemetry]) -> Vec<Tracing> {
-    let sides = SIDES.map(|side| tracing(scope, &said(scope, levels, side), side));
+/// How a workload traces: the same on both sides, or one of each; `defaults` are its proxy's configuration.
+pub(super) fn merged(
+    scope: &Scope<'_>,
+    levels: &[&Telemetry],
+    defaults: Option<&ProxyTracing>,
+) -> Vec<Tracing> {
+    let sides = SIDES.map(|side| tracing(scope, &said(scope, levels, side), defaults, side));
     match sides {
         [Some(client), Some(server)] if (Tracing { side: server.side, ..client.clone() }) == server => {
             vec![Tracing { side: Side::Both, ..client }]
@@ -56,14 +60,18 @@ fn said<'a>(scope: &Scope<'a>, levels: &[&'a Telemetry], side: Side) -> Said<'a>
 }
 
 /// Nothing when there is nothing to say: no spans, and headers as usual.
-fn tracing(scope: &Scope<'_>, said: &Said<'_>, side: Side) -> Option<Tracing> {
+fn tracing(
+    scope: &Scope<'_>,
+    said: &Said<'_>,
+    defaults: Option<&ProxyTracing>,
+    side: Side,
+) -> Option<Tracing> {
     let config = scope.world.mesh_config();
     let named = config.extension_providers.iter().find(|it| Some(it.name.as_str()) == said.provider);
     let provider = named.and_then(receiver).filter(|_| !said.disabled);
     if provider.is_none() && !said.keep_headers {
         return None;
     }
-    let defaults = config.default_config.tracing.as_ref();
     let percent = said.sampling.or_else(|| defaults.and_then(|tracing| tracing.sampling)).unwrap_or(SAMPLING);
     let tags = said.tags.or_else(|| defaults.map(|tracing| &tracing.custom_tags));
     let longest = provider.and_then(|provider| provider.max_tag_length);

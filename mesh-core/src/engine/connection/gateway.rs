@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::outbound::{Inside, tell};
 use super::terminate::{self, Terminated};
-use super::{Refused, Through, Worker, downstream, downstream_with};
+use super::{Refused, Through, Worker, downstream, downstream_with, proxy_protocol};
 use crate::decide::Peer;
 use crate::engine::detect::{First, Hello, first_bytes};
 use crate::engine::stream::{Ahead, Stream, Transport};
@@ -32,7 +32,11 @@ pub(super) async fn serve(
     port: u16,
 ) -> Result<(), Refused> {
     let local = socket::canonical(stream.local_addr().map_err(Refused::Read)?);
-    let arrived = Arrived { stream: Ahead::new(stream), address, local, port };
+    let mut arrived = Arrived { stream: Ahead::new(stream), address, local, port };
+    if announces_clients(worker)? {
+        let client = proxy_protocol::client(&mut arrived.stream, worker.limits().handshake);
+        arrived.address = client.await.map_err(Refused::NoProxyHeader)?.unwrap_or(address);
+    }
     let snapshot = worker.snapshot();
     let own = snapshot.own().ok_or(Refused::NotReady)?;
     let (listener, _) = own.listener(port).ok_or(Refused::NotReady)?;
@@ -52,6 +56,11 @@ pub(super) async fn serve(
             bytes_or_mesh(worker, arrived).await
         }
     }
+}
+
+/// Whether a balancer stands before us that says who its clients are.
+fn announces_clients(worker: &Worker) -> Result<bool, Refused> {
+    Ok(worker.snapshot().own().ok_or(Refused::NotReady)?.model().mesh.proxy_protocol)
 }
 
 /// As [`http_or_mesh`], for bytes. Whoever says nothing at first waits for the server to speak, and is not of the mesh.

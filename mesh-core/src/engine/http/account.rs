@@ -14,18 +14,19 @@ use crate::engine::tunnel::Counted;
 use crate::engine::worker::Worker;
 use crate::failure::Failure;
 use crate::message::{Headers, RequestHead, ResponseHead};
+use crate::model::ProxyHeaders;
 use crate::telemetry::record::LoggedRequest;
 use crate::telemetry::{Counter, Record, RequestProtocol, Shown};
 
 /// A request's record. When it is dropped without an end, the client has gone.
 pub(super) struct Account {
     worker: Rc<Worker>,
+    own: Option<Rc<OwnFacts>>,
     record: Box<Record>,
     started: Instant,
     received: Rc<Cell<u64>>,
     ended: bool,
     permits: Permits,
-    own: Option<Rc<OwnFacts>>,
 }
 
 impl Account {
@@ -34,18 +35,23 @@ impl Account {
         let record = Record { started: Some(SystemTime::now()), ..downstream.record(worker) };
         Self {
             worker: Rc::clone(worker),
+            own: worker.own(),
             record: Box::new(record),
             started: Instant::now(),
             received: Rc::default(),
             ended: false,
             permits: Permits::new(),
-            own: worker.own(),
         }
     }
 
-    /// What the proxy was when the request came.
+    /// What the proxy itself is, as it was when the request came; `None` before it is known.
     pub(super) fn own(&self) -> Option<Rc<OwnFacts>> {
         self.own.clone()
+    }
+
+    /// Headers that the proxy writes of its own accord; `None` is as usual.
+    pub(super) fn headers(&self) -> Option<&ProxyHeaders> {
+        self.own.as_deref().map(|own| &own.headers)
     }
 
     /// Adds what the request says.

@@ -173,10 +173,11 @@ pub(super) fn respond(downstream: &Downstream, answer: Answer, mut account: Acco
         .or_else(|| answer.denial.map(|d| d.to_string().into()));
     account.grpc_status(&answer.headers);
     let mut head = ResponseHead { status: answer.status, headers: answer.headers };
-    if account.record().failure == Some(Failure::Overflow) {
+    let tells = account.headers().is_none_or(|headers| !headers.omits_debug);
+    if tells && account.record().failure == Some(Failure::Overflow) {
         head.headers.append("x-envoy-overloaded", "true");
     }
-    headers::answer(&mut head, downstream, None);
+    headers::answer(&mut head, downstream, account.headers(), None);
     account.response(&head);
     Reply { head, body: metered(Body::full(answer.body), account, (), None), switched: None }
 }
