@@ -10,6 +10,7 @@ pub mod files;
 mod kept;
 pub mod locate;
 mod strict;
+mod validation;
 mod watch;
 
 pub use change::{Change, Loaded, Refusal};

@@ -149,6 +149,21 @@ impl Kind {
         matches!(self, Self::RateLimit)
     }
 
+    /// Whether an object with a value that is not what it must be is refused, as Istio's validation does.
+    ///
+    /// Not of policies, of which as much as can be is kept, and not of Kubernetes' kinds, which are read leniently.
+    pub const fn refuses_out_of_range(self) -> bool {
+        matches!(
+            self,
+            Self::VirtualService
+                | Self::DestinationRule
+                | Self::Gateway
+                | Self::ServiceEntry
+                | Self::Sidecar
+                | Self::Telemetry
+        )
+    }
+
     /// Whether a field we do not know is worth a warning: true where we claim to implement the whole kind.
     ///
     /// Kubernetes' own kinds carry hundreds of fields that concern the cluster and not the mesh.

@@ -2,6 +2,7 @@
 
 mod mesh_config;
 mod references;
+mod secrets;
 mod sidecars;
 
 use std::collections::BTreeSet;
@@ -27,7 +28,10 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
         blame(service.object, &mut problems, |report| virtual_service(world, catalog, &service, report));
     }
     for rule in world.all::<DestinationRule>() {
-        blame(rule.object, &mut problems, |report| cluster::unsupported(rule.spec, report));
+        blame(rule.object, &mut problems, |report| {
+            cluster::unsupported(rule.spec, report);
+            secrets::of_rule(world, &rule, report);
+        });
     }
     for policy in world.all::<AuthorizationPolicy>() {
         let labels = StringMap::new();

@@ -3,6 +3,8 @@
 //! Routes' own references (services, subsets, gateways, secrets) are told where they are translated; here is what no
 //! translation comes across, because it has no effect at all.
 
+mod names;
+
 use std::collections::BTreeMap;
 
 use super::blame;
@@ -40,6 +42,7 @@ pub(super) fn all(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>)
     providers(world, problems);
     // A mesh that is still empty, or a file of policies alone, selects nothing and means no harm.
     if world.all::<Pod>().any(|pod| !workload::is_gateway(&pod)) {
+        names::all(world, problems);
         policies_without_pod(world, problems);
         services(world, problems);
     }
