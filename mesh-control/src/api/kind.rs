@@ -138,6 +138,11 @@ impl Kind {
         KINDS.iter().find(|(kind, ..)| *kind == self).map_or("", |(_, name, _)| name)
     }
 
+    /// The `apiVersion`s in which it is read, the newest first.
+    pub fn served(self) -> &'static [&'static str] {
+        KINDS.iter().find(|(kind, ..)| *kind == self).map_or(&[], |(_, _, versions)| versions)
+    }
+
     /// Whether objects of this kind live in a namespace.
     pub const fn is_namespaced(self) -> bool {
         !matches!(self, Self::Namespace | Self::IngressClass)
