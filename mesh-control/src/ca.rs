@@ -145,6 +145,21 @@ impl Authority {
         Ok((signed.pem() + &self.chain, key.serialize_pem()))
     }
 
+    /// A certificate and key, PEM, for a server of ours under these DNS names. It lives as long as a workload's.
+    ///
+    /// # Errors
+    /// When a name is not one, or the system has no randomness.
+    pub fn server_named(&self, names: &[String]) -> Result<(String, String), AuthorityError> {
+        let key = KeyPair::generate().map_err(AuthorityError::Broken)?;
+        let mut params = self.leaf(LIFETIME);
+        let name = |name: &String| name.as_str().try_into().map(SanType::DnsName);
+        params.subject_alt_names =
+            names.iter().map(name).collect::<Result<_, _>>().map_err(AuthorityError::Broken)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let signed = params.signed_by(&key, &self.issuer).map_err(AuthorityError::Broken)?;
+        Ok((signed.pem(), key.serialize_pem()))
+    }
+
     fn leaf(&self, lifetime: Duration) -> CertificateParams {
         let now = OffsetDateTime::now_utc();
         let mut params = CertificateParams::default();

@@ -6,11 +6,14 @@
 //! it, and all up to [`view`] is pure.
 
 pub mod admin;
+pub mod admission;
 pub mod allotments;
 pub mod api;
 pub mod ca;
 pub mod cluster;
+pub mod crd;
 pub mod dns;
+pub mod inject;
 pub mod jwks;
 pub mod problem;
 pub mod serve;

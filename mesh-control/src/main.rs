@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use kube::Client;
 use mesh_control::admin;
+use mesh_control::admission;
 use mesh_control::allotments::Allotments;
 use mesh_control::ca::Authority;
 use mesh_control::cluster;
@@ -73,6 +74,17 @@ async fn main() -> anyhow::Result<()> {
     }
     let following = tokio::spawn(follow(Arc::clone(&plane), world, changes, keys, allotments, stop.clone()));
     let admin = tokio::spawn(admin::pages(&plane).serve(pages, stop.clone()));
+    let webhooks = match settings.admission.listen() {
+        Some(address) => {
+            let listener = bind(address).await?;
+            let (authority, names) = (Arc::clone(&plane), settings.admission.names());
+            let issue = move || Ok(authority.authority().server_named(&names)?);
+            let injection = settings.admission.injection();
+            let server = admission::server::serve(listener, injection, Box::new(issue), stop.clone());
+            Some(tokio::spawn(server))
+        }
+        None => None,
+    };
     let names = dns.map(|server| tokio::spawn(server.serve(Arc::clone(&plane), stop.clone())));
     let served = plane.serve(listener, stop.clone()).await;
     stop.cancel();
@@ -80,6 +92,9 @@ async fn main() -> anyhow::Result<()> {
     admin.await?;
     if let Some(names) = names {
         names.await?;
+    }
+    if let Some(webhooks) = webhooks {
+        webhooks.await??;
     }
     served
 }

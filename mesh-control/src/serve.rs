@@ -101,6 +101,11 @@ impl Plane {
         &self.registry
     }
 
+    /// Who signs.
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// The mesh's root, PEM.
     pub fn root(&self) -> &str {
         self.authority.root()

@@ -38,6 +38,9 @@ pub struct Settings {
     /// A file to which the mesh's root certificate is written once we serve.
     #[arg(long)]
     pub root_out: Option<PathBuf>,
+    /// Injection and validation of objects for a cluster's API server.
+    #[command(flatten)]
+    pub admission: crate::admission::Flags,
 }
 
 /// Settings that only a cluster needs.
