@@ -7,6 +7,8 @@ pub(crate) mod delete;
 pub(crate) mod down;
 pub(crate) mod exec;
 pub(crate) mod explain;
+pub(crate) mod inject;
+pub(crate) mod install;
 pub(crate) mod lint;
 pub(crate) mod logs;
 mod offline;
