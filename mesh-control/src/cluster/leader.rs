@@ -138,6 +138,7 @@ impl Candidate {
     fn fresh(&self, before: &Value) -> Value {
         let now = now();
         let ours = before["spec"]["holderIdentity"] == self.identity.as_str();
+        let acquired = if ours { &before["spec"]["acquireTime"] } else { &now };
         let transitions = before["spec"]["leaseTransitions"].as_u64().unwrap_or_default();
         let mut metadata = json!({"name": LEASE});
         if let Some(version) = before["metadata"].get("resourceVersion") {
@@ -150,7 +151,7 @@ impl Candidate {
             "spec": {
                 "holderIdentity": self.identity,
                 "leaseDurationSeconds": self.terms.duration.as_secs(),
-                "acquireTime": if ours { before["spec"]["acquireTime"].clone() } else { now.clone() },
+                "acquireTime": acquired,
                 "renewTime": now,
                 "leaseTransitions": if ours || before.is_null() { transitions } else { transitions + 1 },
             },
