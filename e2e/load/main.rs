@@ -12,6 +12,7 @@ mod backend;
 mod case;
 mod forwarder;
 mod generator;
+mod instructions;
 mod mesh;
 mod process;
 mod report;
@@ -66,9 +67,18 @@ impl Measurement {
     }
 }
 
-/// Processes that the benchmark starts from its own executable.
+/// What else it does, and processes that it starts from its own executable.
 #[derive(Subcommand)]
 enum Role {
+    /// Count instructions per operation with valgrind and compare them with the committed ones
+    Instructions {
+        /// Write the counts to this file instead of comparing them
+        #[arg(long, value_name = "FILE")]
+        bless: Option<PathBuf>,
+    },
+    /// One operation, so many times
+    #[command(hide = true)]
+    Operation { name: String, times: u64 },
     /// The backend that all subjects forward to
     #[command(hide = true)]
     Backend,
@@ -93,13 +103,18 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: Arguments) -> anyhow::Result<()> {
+    match &arguments.role {
+        Some(Role::Instructions { bless }) => return instructions::measure(bless.as_deref()),
+        Some(Role::Operation { name, times }) => return instructions::run(name, *times),
+        _ => {}
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         match arguments.role {
             Some(Role::Backend) => backend::serve().await,
             Some(Role::Forwarder { listen, backend }) => forwarder::serve(listen, backend).await,
-            None => round::measure(&arguments.measurement).await,
+            _ => round::measure(&arguments.measurement).await,
         }
     })
 }

@@ -259,7 +259,7 @@ impl SeriesCache {
         series.sent.add(record.sent);
     }
 
-    fn connection(&mut self, record: &Record) -> &ConnectionSeries {
+    fn connection(&mut self, record: &Record) -> Arc<ConnectionSeries> {
         let labels = values(record, "", "");
         let tables = &self.tables;
         find(&mut self.connections, &labels[..TCP_COUNT], |labels, series| {
@@ -269,22 +269,24 @@ impl SeriesCache {
 }
 
 /// The series of these labels, made if it is new and there is room.
-fn find<'a, S: Default>(
-    cache: &'a mut HashMap<Labels, Arc<S>>,
+fn find<S: Default>(
+    cache: &mut HashMap<Labels, Arc<S>>,
     labels: &[&str],
     publish: impl FnOnce(Labels, Arc<S>),
-) -> &'a S {
-    let overflow = ["overflow"; COUNT];
-    let full = cache.len() >= MAX_SERIES;
-    let labels =
-        if full && !cache.contains_key(&Borrowed(labels)) { &overflow[..labels.len()] } else { labels };
-    if !cache.contains_key(&Borrowed(labels)) {
-        let owned = Borrowed(labels).to_owned();
-        let series = Arc::<S>::default();
-        publish(owned.clone(), Arc::clone(&series));
-        cache.insert(owned, series);
+) -> Arc<S> {
+    // Nearly always there, and then looked up once: the hash goes over all values.
+    if let Some(series) = cache.get(&Borrowed(labels)) {
+        return Arc::clone(series);
     }
-    cache.get(&Borrowed(labels)).expect("inserted above when it was missing")
+    let overflow = ["overflow"; COUNT];
+    let labels = if cache.len() >= MAX_SERIES { &overflow[..labels.len()] } else { labels };
+    if let Some(series) = cache.get(&Borrowed(labels)) {
+        return Arc::clone(series);
+    }
+    let (owned, series) = (Borrowed(labels).to_owned(), Arc::<S>::default());
+    publish(owned.clone(), Arc::clone(&series));
+    cache.insert(owned, Arc::clone(&series));
+    series
 }
 
 /// All workers' series added up, in the order of their labels.
