@@ -10,9 +10,11 @@
 
 mod backend;
 mod case;
+mod certificate;
 mod forwarder;
 mod generator;
 mod instructions;
+mod link;
 mod mesh;
 mod process;
 mod report;
