@@ -51,6 +51,10 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Check what becomes of requests, by files of tests; needs no mesh.
     Test(Test),
+    /// Print manifests with the proxy that the cluster's webhook would add; needs no cluster.
+    Inject(Inject),
+    /// Print the manifests of a whole mesh, for `kubectl apply -f -`.
+    Install(Install),
     /// Print a completion script for a shell.
     Completions(Completions),
     /// Enters the namespaces of a mesh.
@@ -265,6 +269,35 @@ pub(crate) struct Test {
     /// Name the routes and policies that no test reaches.
     #[arg(long)]
     pub(crate) coverage: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Pods are injected unless they, or a Namespace among the files, say otherwise.")]
+pub(crate) struct Inject {
+    /// Manifest, or `-` for standard input. May be repeated.
+    #[arg(long = "file", short, required = true, num_args = 1.., value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The namespace of objects that name none.
+    #[arg(long, short, default_value = "default")]
+    pub(crate) namespace: String,
+    #[command(flatten)]
+    pub(crate) settings: mesh_control::admission::Injection,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The settings are those of deploy/charts/mesh/values.yaml; docs/kubernetes.md says what they do."
+)]
+pub(crate) struct Install {
+    /// File of settings, as for Helm. May be repeated; the last one counts.
+    #[arg(long = "values", short = 'f', value_name = "FILE")]
+    pub(crate) values: Vec<PathBuf>,
+    /// A setting, as for Helm: `control.replicas=3`. May be repeated.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Print the definitions of Istio's kinds instead, for `kubectl create -f -`, which leaves those that exist alone.
+    #[arg(long, conflicts_with_all = ["values", "set"])]
+    pub(crate) crds: bool,
 }
 
 #[derive(Debug, Args)]

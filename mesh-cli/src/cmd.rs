@@ -7,6 +7,8 @@ pub(crate) mod delete;
 pub(crate) mod down;
 pub(crate) mod exec;
 pub(crate) mod explain;
+pub(crate) mod inject;
+pub(crate) mod install;
 pub(crate) mod lint;
 pub(crate) mod logs;
 mod offline;
@@ -14,12 +16,15 @@ pub(crate) mod status;
 pub(crate) mod test;
 pub(crate) mod up;
 
+use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
+use mesh_control::api::Key;
 use mesh_control::problem::Severity;
+use mesh_control::source::Refusal;
 
 use crate::local::channel::{Channel, Receiver};
 use crate::local::launch;
@@ -94,17 +99,31 @@ impl Exchange {
     }
 }
 
+/// What is wrong with files, as the control plane sees it.
+#[derive(Default)]
+struct Shown {
+    /// Whether something has no effect.
+    has_errors: bool,
+    /// Objects that cannot be used: kind, namespace and name.
+    refused: BTreeSet<(String, String, String)>,
+}
+
 /// Shows what the control plane would say of these files; it leaves out what it cannot use and takes the rest.
-fn show_problems(files: &[PathBuf], output: &Output) -> bool {
-    let mut refused = false;
+fn show_problems(files: &[PathBuf], output: &Output) -> Shown {
+    let mut shown = Shown::default();
     let files: Vec<PathBuf> = files.iter().filter(|file| file.as_os_str() != "-").cloned().collect();
-    for problem in mesh_control::source::files::load(&files).problems {
+    let loaded = mesh_control::source::files::load(&files);
+    for Refusal { key, .. } in loaded.refused {
+        let Key { kind, namespace, name } = key;
+        shown.refused.insert((kind.as_str().to_owned(), namespace.to_string(), name.to_string()));
+    }
+    for problem in loaded.problems {
         if problem.severity <= Severity::Warning {
-            refused |= problem.severity == Severity::Error;
+            shown.has_errors |= problem.severity == Severity::Error;
             output.problem(problem.severity == Severity::Error, &problem);
         }
     }
-    refused
+    shown
 }
 
 fn unexpected<T>(reply: &Reply) -> anyhow::Result<T> {

@@ -25,6 +25,8 @@ fn main() -> ExitCode {
             | Command::Lint(_)
             | Command::Explain(_)
             | Command::Test(_)
+            | Command::Inject(_)
+            | Command::Install(_)
             | Command::Completions(_)
     ) {
         sys::end_quietly_on_broken_pipe();
@@ -51,6 +53,8 @@ fn run(command: Command, output: &output::Output) -> anyhow::Result<ExitCode> {
         Command::Lint(flags) => cmd::lint::run(&flags, output),
         Command::Explain(flags) => cmd::explain::run(&flags, output),
         Command::Test(flags) => cmd::test::run(&flags, output),
+        Command::Inject(flags) => cmd::inject::run(&flags, output),
+        Command::Install(flags) => cmd::install::run(&flags, output),
         Command::Completions(flags) => cmd::completions::run(&flags),
         Command::Supervise => local::enter::run().map(exit_with),
         Command::Supervisor => local::supervisor::run().map(|()| ExitCode::SUCCESS),

@@ -35,7 +35,10 @@ const LARGEST_REQUEST: usize = 8 * 1024;
 /// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    /// What is trusted, PEM; may be several.
     root: String,
+    /// From the signing certificate towards the root, PEM; empty when the root itself signs.
+    chain: String,
     expires: OffsetDateTime,
 }
 
@@ -54,17 +57,42 @@ impl Authority {
         }
         let read =
             |path: &Path| fs::read_to_string(path).map_err(|source| AuthorityError::file(path, source));
-        Self::from_pem(read(&root)?, &read(&key)?)
+        Self::from_pem(&read(&root)?, &read(&key)?, None)
     }
 
-    fn from_pem(root: String, key: &str) -> Result<Self, AuthorityError> {
+    /// A new root, with its key: PEM.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn make() -> Result<(String, String), AuthorityError> {
+        generate()
+    }
+
+    /// An authority that signs with the first of `certificates`, and trusts `roots`.
+    ///
+    /// The form of cert-manager's Secrets: `tls.crt` with the signing certificate and what is between it and the root, `tls.key`,
+    /// and `ca.crt`. A signing certificate that signed itself needs no `ca.crt`.
+    ///
+    /// # Errors
+    /// When they are not certificates and their key, or when nothing says whom to trust.
+    pub fn from_pem(certificates: &str, key: &str, roots: Option<&str>) -> Result<Self, AuthorityError> {
         let key = KeyPair::from_pem(key).map_err(AuthorityError::Broken)?;
-        let (_, pem) =
-            x509_parser::pem::parse_x509_pem(root.as_bytes()).map_err(|_| AuthorityError::NotACertificate)?;
+        let (_, pem) = x509_parser::pem::parse_x509_pem(certificates.as_bytes())
+            .map_err(|_| AuthorityError::NotACertificate)?;
         let certificate = pem.parse_x509().map_err(|_| AuthorityError::NotACertificate)?;
+        if certificate.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+            return Err(AuthorityError::AnotherKey);
+        }
         let expires = certificate.validity().not_after.to_datetime();
-        let issuer = Issuer::from_ca_cert_pem(&root, key).map_err(AuthorityError::Broken)?;
-        Ok(Self { issuer, root, expires })
+        let is_root = certificate.subject() == certificate.issuer();
+        let (root, chain) = match roots.filter(|roots| !roots.trim().is_empty()) {
+            Some(roots) if is_root => (roots.to_owned(), String::new()),
+            Some(roots) => (roots.to_owned(), certificates.to_owned()),
+            None if is_root => (certificates.to_owned(), String::new()),
+            None => return Err(AuthorityError::NoRoot),
+        };
+        let issuer = Issuer::from_ca_cert_pem(certificates, key).map_err(AuthorityError::Broken)?;
+        Ok(Self { issuer, root, chain, expires })
     }
 
     /// The root, PEM.
@@ -100,7 +128,7 @@ impl Authority {
         let facts = serde_json::to_vec(workload).expect("a workload is plain text");
         params.custom_extensions = vec![CustomExtension::from_oid_content(WORKLOAD_EXTENSION, facts)];
         let signed = params.signed_by(&request.public_key, &self.issuer).map_err(RequestError::Malformed)?;
-        Ok(signed.pem())
+        Ok(signed.pem() + &self.chain)
     }
 
     /// A certificate and key, PEM, for the control plane's own server.
@@ -112,6 +140,21 @@ impl Authority {
         let mut params = self.leaf(ROOT_LIFETIME);
         let name = CONTROL_NAME.try_into().map_err(AuthorityError::Broken)?;
         params.subject_alt_names = vec![SanType::DnsName(name), SanType::IpAddress(address)];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let signed = params.signed_by(&key, &self.issuer).map_err(AuthorityError::Broken)?;
+        Ok((signed.pem() + &self.chain, key.serialize_pem()))
+    }
+
+    /// A certificate and key, PEM, for a server of ours under these DNS names. It lives as long as a workload's.
+    ///
+    /// # Errors
+    /// When a name is not one, or the system has no randomness.
+    pub fn server_named(&self, names: &[String]) -> Result<(String, String), AuthorityError> {
+        let key = KeyPair::generate().map_err(AuthorityError::Broken)?;
+        let mut params = self.leaf(LIFETIME);
+        let name = |name: &String| name.as_str().try_into().map(SanType::DnsName);
+        params.subject_alt_names =
+            names.iter().map(name).collect::<Result<_, _>>().map_err(AuthorityError::Broken)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let signed = params.signed_by(&key, &self.issuer).map_err(AuthorityError::Broken)?;
         Ok((signed.pem(), key.serialize_pem()))
@@ -168,8 +211,16 @@ pub enum AuthorityError {
         source: std::io::Error,
     },
     /// The root is not a certificate.
-    #[error("ca-cert.pem is not a certificate; remove it together with ca-key.pem to make a new authority")]
+    #[error(
+        "the authority's certificate is not one; remove it together with its key to make a new authority"
+    )]
     NotACertificate,
+    /// Certificate and key do not belong together.
+    #[error("the authority's key is not its certificate's")]
+    AnotherKey,
+    /// An intermediate without a root.
+    #[error("the authority's certificate is not a root and ca.crt does not say whom to trust")]
+    NoRoot,
     /// Key or parameters cannot be used.
     #[error("the authority's key or certificate cannot be used")]
     Broken(#[source] rcgen::Error),

@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use kube::Client;
 use mesh_control::admin;
+use mesh_control::admission;
 use mesh_control::allotments::Allotments;
 use mesh_control::ca::Authority;
+use mesh_control::cluster;
 use mesh_control::dns;
 use mesh_control::jwks;
 use mesh_control::problem::Problem;
 use mesh_control::serve::Plane;
-use mesh_control::settings::Settings;
-use mesh_control::source::{Change, watch};
-use mesh_control::tokens::Verifier;
+use mesh_control::settings::{Cluster, Settings};
+use mesh_control::source::{Change, kubernetes, watch};
+use mesh_control::tokens::{Reviewer, Verifier};
 use mesh_control::view::View;
 use mesh_control::world::World;
 use mesh_core::broker::Broker;
@@ -34,9 +37,15 @@ async fn main() -> anyhow::Result<()> {
     // What libraries build for themselves must use our provider too; it fails only if they have installed it already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let stop = signals::stop().context("installing signal handlers")?;
-    let authority = Authority::open(&settings.state).context("opening the certificate authority")?;
-    let plane = Plane::new(authority, Verifier::new(&settings.token_keys));
-    let changes = watch(settings.source.clone()).context("following the objects")?;
+    let cluster = match settings.kubernetes {
+        true => Some(Client::try_default().await.context("finding the API server")?),
+        false => None,
+    };
+    let Start { authority, verifier, changes, allotments } = match &cluster {
+        Some(client) => start_on_cluster(client, &settings, &stop).await?,
+        None => start_on_files(&settings)?,
+    };
+    let plane = Plane::new(authority, verifier);
     let listener = bind(settings.listen).await?;
     let pages = bind(settings.admin).await?;
     let dns = match settings.dns {
@@ -55,10 +64,27 @@ async fn main() -> anyhow::Result<()> {
         publish_root(file, plane.root()).with_context(|| format!("writing {}", file.display()))?;
     }
     tracing::info!(address = %settings.listen, "serving proxies");
-    let allotments = Allotments::open(&settings.state);
+    if let Some(client) = cluster {
+        write_to_cluster(&client, &settings, &plane, &stop);
+    }
     let keys = Keys::start(vec![settings.listen, settings.admin], &stop);
-    let following = tokio::spawn(follow(Arc::clone(&plane), changes, keys, allotments, stop.clone()));
+    let mut world = allotments.as_ref().map_or_else(World::default, Allotments::world);
+    if settings.kubernetes && !settings.cluster.claim_nginx {
+        world.leave_nginx();
+    }
+    let following = tokio::spawn(follow(Arc::clone(&plane), world, changes, keys, allotments, stop.clone()));
     let admin = tokio::spawn(admin::pages(&plane).serve(pages, stop.clone()));
+    let webhooks = match settings.admission.listen() {
+        Some(address) => {
+            let listener = bind(address).await?;
+            let (authority, names) = (Arc::clone(&plane), settings.admission.names());
+            let issue = move || Ok(authority.authority().server_named(&names)?);
+            let injection = settings.admission.injection();
+            let server = admission::server::serve(listener, injection, Box::new(issue), stop.clone());
+            Some(tokio::spawn(server))
+        }
+        None => None,
+    };
     let names = dns.map(|server| tokio::spawn(server.serve(Arc::clone(&plane), stop.clone())));
     let served = plane.serve(listener, stop.clone()).await;
     stop.cancel();
@@ -67,7 +93,57 @@ async fn main() -> anyhow::Result<()> {
     if let Some(names) = names {
         names.await?;
     }
+    if let Some(webhooks) = webhooks {
+        webhooks.await??;
+    }
     served
+}
+
+/// Where everything comes from.
+struct Start {
+    authority: Authority,
+    verifier: Verifier,
+    changes: mpsc::Receiver<Change>,
+    /// A cluster gives its services their addresses itself.
+    allotments: Option<Allotments>,
+}
+
+fn start_on_files(settings: &Settings) -> anyhow::Result<Start> {
+    let state = settings.state.as_deref().context("--state is missing")?;
+    let keys = settings.token_keys.as_deref().context("--token-keys is missing")?;
+    Ok(Start {
+        authority: Authority::open(state).context("opening the certificate authority")?,
+        verifier: Verifier::new(keys),
+        changes: watch(settings.source.clone()).context("following the objects")?,
+        allotments: Some(Allotments::open(state)),
+    })
+}
+
+async fn start_on_cluster(
+    client: &Client,
+    settings: &Settings,
+    stop: &CancellationToken,
+) -> anyhow::Result<Start> {
+    let namespace = &settings.cluster.namespace;
+    let authority = cluster::authority::open(client, namespace).await;
+    let scope =
+        kubernetes::Scope { namespaces: settings.cluster.namespaces.clone(), ..kubernetes::Scope::default() };
+    Ok(Start {
+        authority: authority
+            .with_context(|| format!("opening the certificate authority in namespace {namespace}"))?,
+        verifier: Verifier::Review(Reviewer::new(client.clone())),
+        changes: kubernetes::watch(client.clone(), scope, stop.clone()),
+        allotments: None,
+    })
+}
+
+/// What only the leader among the replicas does.
+fn write_to_cluster(client: &Client, settings: &Settings, plane: &Arc<Plane>, stop: &CancellationToken) {
+    let Cluster { namespace, pod, .. } = &settings.cluster;
+    let terms = cluster::leader::Terms::default();
+    let leads = cluster::leader::run(client.clone(), namespace, pod.clone(), terms, stop.clone());
+    tokio::spawn(cluster::roots::publish(client.clone(), Arc::clone(plane), leads.clone(), stop.clone()));
+    tokio::spawn(cluster::status::write(client.clone(), Arc::clone(plane), leads, stop.clone()));
 }
 
 async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
@@ -109,12 +185,12 @@ impl Keys {
 /// Takes in every change and publishes a view of what came of it.
 async fn follow(
     plane: Arc<Plane>,
+    mut world: World,
     mut changes: mpsc::Receiver<Change>,
     mut keys: Keys,
-    mut allotments: Allotments,
+    mut allotments: Option<Allotments>,
     stop: CancellationToken,
 ) {
-    let mut world = allotments.world();
     let mut generation = 0;
     let mut told = HashSet::new();
     loop {
@@ -145,7 +221,9 @@ async fn follow(
             continue;
         }
         let touched = world.apply(change);
-        if let Err(error) = allotments.keep(&world) {
+        if let Some(allotments) = &mut allotments
+            && let Err(error) = allotments.keep(&world)
+        {
             tracing::warn!(%error, "allotted addresses cannot be kept over a restart");
         }
         keys.want(&mut world);

@@ -71,6 +71,11 @@ impl Plane {
         self.judge.look_at(view);
     }
 
+    /// Changes with every view that is put in place.
+    pub fn generations(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
     /// Notes that the view in place has everything up to the source's revision.
     pub fn note_revision(&self, revision: u64) {
         self.revision.store(revision, Ordering::Release);
@@ -96,6 +101,11 @@ impl Plane {
         &self.registry
     }
 
+    /// Who signs.
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// The mesh's root, PEM.
     pub fn root(&self) -> &str {
         self.authority.root()
@@ -103,15 +113,15 @@ impl Plane {
 
     /// Who calls, by the token in the call's metadata. The pod it is bound to must exist with the same UID and service
     /// account, so that a token does not outlive its pod.
-    fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
+    async fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
         let refuse = || Status::unauthenticated("a valid service-account token is required");
         let token = metadata
             .get("authorization")
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "))
             .ok_or_else(refuse)?;
-        let caller = self.verifier.verify(token).map_err(|error| {
-            tracing::warn!(%error, "a token was refused");
+        let caller = self.verifier.verify(token).await.map_err(|error| {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a token was refused");
             refuse()
         })?;
         let view = self.view();

@@ -3,13 +3,20 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::source::kubernetes::DEFAULT_NAMESPACES;
+
 /// The control plane of the mesh.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "mesh-control", version, about)]
 pub struct Settings {
     /// A file or folder with the mesh's objects; followed for changes. May be given several times.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "kubernetes", conflicts_with = "kubernetes")]
     pub source: Vec<PathBuf>,
+    /// Follow the objects of a Kubernetes cluster: the one we run in, or that of KUBECONFIG.
+    #[arg(long)]
+    pub kubernetes: bool,
+    #[command(flatten)]
+    pub cluster: Cluster,
     /// Where proxies reach us: certificates and configuration.
     #[arg(long, default_value = "0.0.0.0:15012")]
     pub listen: SocketAddr,
@@ -23,12 +30,32 @@ pub struct Settings {
     #[arg(long, env = "MESH_BROKER_FD", value_name = "FD")]
     pub broker_fd: Option<i32>,
     /// A JWK set file with the keys of service-account tokens.
-    #[arg(long)]
-    pub token_keys: PathBuf,
+    #[arg(long, required_unless_present = "kubernetes", conflicts_with = "kubernetes")]
+    pub token_keys: Option<PathBuf>,
     /// The folder that keeps the certificate authority; made private to us.
-    #[arg(long)]
-    pub state: PathBuf,
+    #[arg(long, required_unless_present = "kubernetes", conflicts_with = "kubernetes")]
+    pub state: Option<PathBuf>,
     /// A file to which the mesh's root certificate is written once we serve.
     #[arg(long)]
     pub root_out: Option<PathBuf>,
+    /// Injection and validation of objects for a cluster's API server.
+    #[command(flatten)]
+    pub admission: crate::admission::Flags,
+}
+
+/// Settings that only a cluster needs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Cluster {
+    /// The namespace we are installed in; the certificate authority and the leader's lease are there.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "mesh-system")]
+    pub namespace: String,
+    /// Our name among the replicas.
+    #[arg(long, env = "POD_NAME", default_value = "mesh-control")]
+    pub pod: String,
+    /// Label selector of the namespaces whose objects count.
+    #[arg(long, default_value = DEFAULT_NAMESPACES, value_name = "SELECTOR")]
+    pub namespaces: String,
+    /// Also serve Ingresses of class `nginx`; only where no ingress-nginx does.
+    #[arg(long)]
+    pub claim_nginx: bool,
 }

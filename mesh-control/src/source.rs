@@ -1,4 +1,4 @@
-//! Where objects come from. Today: files; the objects, changes and problems are the same for every source.
+//! Where objects come from: files or a Kubernetes API server. Objects, changes and problems are the same from both.
 
 mod advice;
 mod aside;
@@ -8,8 +8,10 @@ mod document;
 pub(crate) mod file;
 pub mod files;
 mod kept;
+pub mod kubernetes;
 pub mod locate;
 mod strict;
+mod validation;
 mod watch;
 
 pub use change::{Change, Loaded, Refusal};

@@ -1,13 +1,16 @@
 //! Service-account tokens: who a proxy is before it has a certificate.
 //!
-//! Tokens are signed JWTs with our audience, bound to a pod. The keys come from a JWK set file, as `mesh up` writes it;
-//! on Kubernetes TokenReview takes this place. There is no fallback to another audience, and what is wrong with a token
+//! Tokens are signed JWTs with our audience, bound to a pod. Under `mesh up` they are checked against a file of keys; on
+//! Kubernetes the API server is asked ([`review`]), which also knows of tokens whose account is gone. There is no fallback to another audience, and what is wrong with a token
 //! is logged but never told to its sender.
+
+mod review;
 
 use std::path::{Path, PathBuf};
 
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+pub use review::Reviewer;
 use serde::Deserialize;
 
 /// The audience tokens must carry.
@@ -28,8 +31,16 @@ pub struct Caller {
     pub pod_uid: String,
 }
 
+/// Whoever says if a token is valid.
+pub enum Verifier {
+    /// A file of keys.
+    Keys(KeyFile),
+    /// The API server of a cluster.
+    Review(Reviewer),
+}
+
 /// Checks tokens against a JWK set file, which is read anew at every check: keys are rotated, and checks are rare.
-pub struct Verifier {
+pub struct KeyFile {
     keys: PathBuf,
 }
 
@@ -61,17 +72,26 @@ struct Account {
 impl Verifier {
     /// A verifier for the keys in `file`.
     pub fn new(file: &Path) -> Self {
-        Self { keys: file.to_owned() }
+        Self::Keys(KeyFile { keys: file.to_owned() })
     }
 
     /// Who holds `token`.
     ///
     /// # Errors
     /// When it is not valid; the reason is for the log, not for the sender.
-    pub fn verify(&self, token: &str) -> Result<Caller, TokenError> {
+    pub async fn verify(&self, token: &str) -> Result<Caller, TokenError> {
         if token.len() > LARGEST {
             return Err(TokenError::TooLarge);
         }
+        match self {
+            Self::Keys(file) => file.verify(token),
+            Self::Review(reviewer) => reviewer.verify(token).await,
+        }
+    }
+}
+
+impl KeyFile {
+    fn verify(&self, token: &str) -> Result<Caller, TokenError> {
         let header = decode_header(token).map_err(TokenError::Invalid)?;
         let key = self.key(header.kid.as_deref())?;
         let mut validation = Validation::new(Algorithm::ES256);
@@ -113,6 +133,15 @@ pub enum TokenError {
     /// No such key.
     #[error("the token is signed by a key we do not have")]
     UnknownKey,
+    /// The API server says no, or says yes to something else than a pod's token for us.
+    #[error("the token is refused: {0}")]
+    Refused(String),
+    /// The API server cannot be asked.
+    #[error("the API server cannot be asked about a token")]
+    Review(#[source] Box<kube::Error>),
+    /// The API server does not answer, or too many tokens are being checked.
+    #[error("the API server has not answered in 10 s about a token")]
+    Late,
     /// The file of keys cannot be read.
     #[error("the token keys cannot be read")]
     Keys(#[source] std::io::Error),

@@ -41,6 +41,7 @@ pub struct World {
     refused: BTreeMap<Key, Problem>,
     problems: Vec<Problem>,
     key_sets: BTreeMap<KeySource, KeySet>,
+    leaves_nginx: bool,
 }
 
 /// What a change touched; what was not touched need not be translated again.
@@ -100,6 +101,8 @@ impl World {
         match known {
             Some(known) if object.meta.creation_timestamp.is_none() => object.age = known.age,
             Some(known) => object.age.sequence = known.age.sequence,
+            // Of what a cluster says, replicas that have read it in another order must still make the same of it.
+            None if object.origin.file.is_none() && object.meta.creation_timestamp.is_some() => {}
             None => {
                 object.age.sequence = self.sequence;
                 self.sequence += 1;
@@ -189,6 +192,21 @@ impl World {
     /// Why the latest version of an object is not used; its last good version is, if there was one.
     pub fn refusal(&self, key: &Key) -> Option<&Problem> {
         self.refused.get(key)
+    }
+
+    /// All objects whose latest version is not used, with the reasons.
+    pub fn refusals(&self) -> impl Iterator<Item = (&Key, &Problem)> {
+        self.refused.iter()
+    }
+
+    /// Leaves Ingresses of class `nginx` to ingress-nginx, which may run in the same cluster.
+    pub fn leave_nginx(&mut self) {
+        self.leaves_nginx = true;
+    }
+
+    /// Whether Ingresses of class `nginx` are ours although no IngressClass says so.
+    pub fn claims_nginx(&self) -> bool {
+        !self.leaves_nginx
     }
 
     /// All problems of the source and of the mesh configuration.

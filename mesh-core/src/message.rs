@@ -7,6 +7,9 @@
 
 use std::fmt;
 
+/// Where the path of a rewritten request is kept as it was.
+pub(crate) const ORIGINAL_PATH: &str = "x-envoy-original-path";
+
 use bytes::Bytes;
 
 use crate::name::Host;

@@ -10,6 +10,8 @@ pub mod address;
 pub mod authorizer;
 mod authz;
 pub mod cluster;
+pub mod expression;
+pub mod headers;
 pub mod limit;
 pub mod listener;
 pub mod locality;
@@ -19,6 +21,8 @@ pub mod reserved;
 pub mod resource;
 pub mod retry;
 pub mod route;
+pub mod telemetry;
+pub mod template;
 pub mod token;
 pub mod units;
 
@@ -29,14 +33,13 @@ pub use cluster::{
     Cluster, ClusterTls, ConnectionPool, ConsistentHash, Endpoint, EndpointAddress, Endpoints, HashKey,
     HashTable, Keepalive, LoadBalancer, OutlierDetection, Transport,
 };
+pub use expression::{Attribute, Comparison, Expression, ExpressionError, PeerFact, Search, Term, Which};
+pub use headers::{ClientCertificates, ProxyHeaders, ServerHeader};
 pub use limit::{Admission, Amount, LimitKey, LimitScope, RateLimit};
 pub use listener::{CipherSuite, Listener, ListenerProtocol, Server, ServerTls, TlsMode, TlsVersion};
 pub use locality::{Distribute, Locality, LocalityPolicy, PriorityLabel, RegionFailover, WarmUp};
 pub use matcher::{HeaderMatch, PathMatch, RouteMatch, StringMatch};
-pub use own::{
-    AccessLog, AccessLogFormat, InboundPort, MeshSettings, OutboundPolicy, Own, PathNormalization, Role,
-    Tracing,
-};
+pub use own::{InboundPort, MeshSettings, OutboundPolicy, Own, PathNormalization, Role};
 pub use reserved::{ALLOTTED, is_allotted, is_metadata, is_neighbourhood};
 pub use resource::{Key, Kind, Origin, Resource, Root, Secret};
 pub use retry::{RetryOn, RetryPolicy};
@@ -44,6 +47,8 @@ pub use route::{
     AbortStatus, Action, Backend, CorsPolicy, DirectResponse, Fault, HeaderEdits, Mirror, Redirect,
     RedirectPort, Rewrite, Routes, Rule, VirtualHost,
 };
+pub use telemetry::{AccessLog, AccessLogFormat, Label, Metric, MetricChange, Side, SpanTag, Tracing};
+pub use template::{Command, Template};
 pub use token::{ClaimHeader, ClaimMatch, TokenHeader, TokenRule};
 pub use units::{Millis, PerMillion, Weight};
 

@@ -24,7 +24,7 @@ pub use inherited::{InheritedError, inherited_listeners};
 
 use crate::daemon::{logging, signals};
 use crate::engine::{Demand, Engine, Handles, Settings};
-use crate::model::{MeshSettings, Own, Role};
+use crate::model::{AccessLog, MeshSettings, Own, Role, Side};
 use crate::snapshot::{Config, Snapshot};
 use crate::subscribe::{self, Event};
 use crate::telemetry::{Counter, LogWriter, Metrics, Outputs, Sinks, SpanSender};
@@ -175,18 +175,38 @@ fn notifier(
 
 /// Opens the sinks the settings name. One that cannot be opened is reported and left out: traffic goes on.
 fn outputs(own: &Own, metrics: &Arc<Metrics>) -> Outputs {
-    let log = own.mesh.access_log.as_ref().and_then(|log| {
-        LogWriter::open(&log.path, Arc::clone(metrics))
-            .inspect_err(|error| tracing::warn!(%error, path = log.path, "no access log"))
-            .ok()
-            .map(|writer| (writer, log.format.clone()))
-    });
-    let spans = own.mesh.tracing.as_ref().and_then(|tracing| {
-        SpanSender::start(&tracing.endpoint, &own.workload, Arc::clone(metrics))
-            .inspect_err(|error| tracing::warn!(%error, endpoint = tracing.endpoint, "no span export"))
-            .ok()
-    });
-    Outputs { log, spans }
+    Outputs { logs: logs(own, metrics), spans: spans(own, metrics), metrics: own.mesh.metrics.clone() }
+}
+
+/// Logs into one file share its writer, so that their lines do not mix.
+fn logs(own: &Own, metrics: &Arc<Metrics>) -> Vec<(LogWriter, AccessLog)> {
+    let mut logs = Vec::<(LogWriter, AccessLog)>::new();
+    for log in &own.mesh.access_logs {
+        let open = logs.iter().find(|(_, known)| known.path == log.path).map(|(writer, _)| writer.clone());
+        match open.map_or_else(|| LogWriter::open(&log.path, Arc::clone(metrics)), Ok) {
+            Ok(writer) => logs.push((writer, log.clone())),
+            Err(error) => tracing::warn!(%error, path = log.path, "no access log"),
+        }
+    }
+    logs
+}
+
+/// Both sides share an exporter when they send to one receiver.
+fn spans(own: &Own, metrics: &Arc<Metrics>) -> Vec<(Side, SpanSender)> {
+    let mut senders = Vec::<(&str, Side, SpanSender)>::new();
+    for tracing in &own.mesh.tracing {
+        let Some(endpoint) = tracing.endpoint.as_deref() else { continue };
+        let known = senders.iter().find(|(known, ..)| *known == endpoint);
+        let sender = match known {
+            Some((.., sender)) => Ok(sender.with_tags_of(tracing)),
+            None => SpanSender::start(endpoint, tracing, &own.workload, Arc::clone(metrics)),
+        };
+        match sender {
+            Ok(sender) => senders.push((endpoint, tracing.side, sender)),
+            Err(error) => tracing::warn!(%error, endpoint, "no span export"),
+        }
+    }
+    senders.into_iter().map(|(_, side, sender)| (side, sender)).collect()
 }
 
 /// Starts the three servers; they end with the returned guards or with the process.

@@ -7,10 +7,12 @@
 //! request's time.
 
 pub mod access_log;
+mod evaluate;
 pub mod export;
 pub mod labels;
 pub mod metrics;
 pub mod record;
+pub mod shown;
 pub mod trace;
 
 use std::cell::RefCell;
@@ -22,9 +24,10 @@ pub use access_log::LogWriter;
 pub use export::SpanSender;
 pub use metrics::{Counter, Metrics};
 pub use record::{Record, Reporting, RequestProtocol, Security};
+pub use shown::Shown;
 pub use trace::TraceContext;
 
-use crate::model::AccessLogFormat;
+use crate::model::{AccessLog, MetricChange, Side};
 use access_log::LogBuffer;
 use metrics::SeriesCache;
 
@@ -39,10 +42,12 @@ pub struct Sinks {
 /// The sinks that settings choose.
 #[derive(Clone, Default)]
 pub struct Outputs {
-    /// The access log, if one is written.
-    pub log: Option<(LogWriter, AccessLogFormat)>,
-    /// Spans, if they are exported.
-    pub spans: Option<SpanSender>,
+    /// Access logs.
+    pub logs: Vec<(LogWriter, AccessLog)>,
+    /// Spans of the sides that export them.
+    pub spans: Vec<(Side, SpanSender)>,
+    /// How metrics differ from the standard.
+    pub metrics: Vec<MetricChange>,
 }
 
 impl Sinks {
@@ -57,7 +62,7 @@ pub struct Reporter {
     outputs: Arc<ArcSwap<Outputs>>,
     in_use: RefCell<Arc<Outputs>>,
     series: RefCell<SeriesCache>,
-    log: RefCell<Option<LogBuffer>>,
+    logs: RefCell<Vec<LogBuffer>>,
 }
 
 impl Reporter {
@@ -67,7 +72,7 @@ impl Reporter {
             outputs: Arc::clone(&sinks.outputs),
             in_use: RefCell::default(),
             series: RefCell::new(SeriesCache::new(&sinks.metrics)),
-            log: RefCell::new(None),
+            logs: RefCell::default(),
         }
     }
 
@@ -76,10 +81,9 @@ impl Reporter {
         if Arc::ptr_eq(&current, &self.in_use.borrow()) {
             return;
         }
-        let log = current.log.clone().map(|(writer, format)| LogBuffer::new(writer, format));
-        if let Some(mut before) = self.log.replace(log) {
-            before.flush();
-        }
+        let logs = current.logs.iter().map(|(writer, log)| LogBuffer::new(writer.clone(), log)).collect();
+        self.logs.replace(logs).iter_mut().for_each(LogBuffer::flush);
+        self.series.borrow_mut().follow(&current.metrics);
         self.in_use.replace(Arc::clone(&current));
     }
 
@@ -88,15 +92,16 @@ impl Reporter {
         self.follow();
         self.series.borrow_mut().record_request(record);
         self.write_line(record);
-        if record.trace.sampled
-            && let Some(spans) = self.in_use.borrow().spans.as_ref()
-        {
-            spans.send(record);
+        if record.trace.sampled {
+            let outputs = self.in_use.borrow();
+            let spans = outputs.spans.iter().filter(|(side, _)| side.covers(record.side()));
+            spans.for_each(|(_, spans)| spans.send(record));
         }
     }
 
     /// Counts a connection that is not HTTP when it opens.
     pub fn open_connection(&self, record: &Record) {
+        self.follow();
         self.series.borrow_mut().record_open(record);
     }
 
@@ -109,15 +114,11 @@ impl Reporter {
 
     /// Hands buffered lines to the log's writer; call it a few times a second.
     pub fn flush(&self) {
-        if let Some(log) = self.log.borrow_mut().as_mut() {
-            log.flush();
-        }
+        self.logs.borrow_mut().iter_mut().for_each(LogBuffer::flush);
     }
 
     fn write_line(&self, record: &Record) {
-        if let Some(log) = self.log.borrow_mut().as_mut() {
-            log.append(record);
-        }
+        self.logs.borrow_mut().iter_mut().for_each(|log| log.append(record));
     }
 }
 

@@ -26,12 +26,13 @@ mod upstream;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::name::Host;
+use mesh_core::telemetry::{Counter, Metrics};
 
 pub(crate) use serve::Listeners;
 
@@ -94,27 +95,11 @@ impl Settings {
     }
 }
 
-/// What happened to queries since the start.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    /// Answered from the mesh, with addresses or with the fact that there is no such name.
-    pub(crate) answered: Cell<u64>,
-    /// Answered by an upstream resolver.
-    pub(crate) forwarded: Cell<u64>,
-    /// Answered with SERVFAIL.
-    pub(crate) failed: Cell<u64>,
-    /// Not DNS, or not a question we take.
-    pub(crate) refused: Cell<u64>,
-    /// Thrown away because too many were in flight.
-    pub(crate) dropped: Cell<u64>,
-}
-
 /// Answers queries with the help of `L`, the mesh's lookup of a name.
-#[derive(Debug)]
 pub(crate) struct Server<L> {
     settings: Settings,
     lookup: L,
-    counts: Counts,
+    metrics: Arc<Metrics>,
 }
 
 /// What the answer to a question is.
@@ -128,14 +113,8 @@ enum Outcome {
 
 impl<L: AsyncFn(Host) -> Lookup + 'static> Server<L> {
     /// A server that answers nothing yet; see [`Self::serve`].
-    pub(crate) fn new(settings: Settings, lookup: L) -> Self {
-        Self { settings, lookup, counts: Counts::default() }
-    }
-
-    /// What happened so far.
-    #[cfg(test)]
-    pub(crate) fn counts(&self) -> &Counts {
-        &self.counts
+    pub(crate) fn new(settings: Settings, lookup: L, metrics: Arc<Metrics>) -> Self {
+        Self { settings, lookup, metrics }
     }
 
     /// The answer to one message, or nothing when it deserves none.
@@ -143,15 +122,15 @@ impl<L: AsyncFn(Host) -> Lookup + 'static> Server<L> {
         let question = match Question::parse(message, transport) {
             Ok(question) => question,
             Err(refusal) => {
-                count(&self.counts.refused);
+                self.metrics.count(Counter::DnsRefused);
                 return refusal.reply();
             }
         };
         let outcome = self.resolve(&question).await;
-        count(match &outcome {
-            Outcome::Addresses(..) | Outcome::NoSuchName => &self.counts.answered,
-            Outcome::Forwarded(_) => &self.counts.forwarded,
-            Outcome::Failed => &self.counts.failed,
+        self.metrics.count(match &outcome {
+            Outcome::Addresses(..) | Outcome::NoSuchName => Counter::DnsAnswered,
+            Outcome::Forwarded(_) => Counter::DnsForwarded,
+            Outcome::Failed => Counter::DnsFailed,
         });
         reply::encode(&question, outcome)
     }
@@ -193,8 +172,4 @@ fn labels_below(host: &Host, domain: &Host) -> Option<usize> {
 
 fn is_reverse(host: &Host) -> bool {
     host.as_str().ends_with(".arpa")
-}
-
-fn count(counter: &Cell<u64>) {
-    counter.set(counter.get().saturating_add(1));
 }

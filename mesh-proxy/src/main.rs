@@ -1,12 +1,15 @@
 //! The sidecar: captures a pod's traffic and carries it through the mesh.
 //!
 //! `redirect` programs the capture rules of the pod's network namespace and exits; `run` is the proxy itself. They are
-//! apart because only the first needs to administer the network.
+//! apart because only the first needs to administer the network. `wait` holds an application back until the proxy is ready.
 
 mod dns;
 mod names;
+mod probes;
 mod redirect;
 mod sys;
+
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use mesh_core::engine::Settings;
@@ -31,15 +34,28 @@ enum Command {
         flags: Flags,
         #[command(flatten)]
         names: names::Flags,
+        #[command(flatten)]
+        probes: probes::Flags,
+    },
+    /// Return when the proxy of this pod is ready
+    Wait {
+        /// Seconds after which to give up
+        #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+        timeout: u64,
     },
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Redirect(flags) => flags.run(),
-        Command::Run { flags, names } => {
+        Command::Wait { timeout } => probes::wait_until_ready(Duration::from_secs(timeout)),
+        Command::Run { flags, names, probes } => {
+            let address = flags.address();
             let settings = Settings { workers: flags.workers(), ..Settings::sidecar() };
-            proxy::run(Role::Sidecar, &flags, settings, |shared, stop| names::serve(names, shared, stop))
+            proxy::run(Role::Sidecar, &flags, settings, |shared, stop| async move {
+                let probed = probes::serve(probes, address, stop.clone());
+                tokio::try_join!(names::serve(names, shared, stop), probed).map(|_| ())
+            })
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::engine::{MARK, nameservers};
@@ -41,7 +42,9 @@ pub(crate) async fn serve(flags: Flags, shared: Shared, stop: CancellationToken)
         None => Vec::new(),
     };
     let settings = dns::Settings::new(cluster_domain, upstream, NonZeroU32::new(MARK));
-    let server = Rc::new(dns::Server::new(settings, async move |name: Host| look_up(&shared, name).await));
+    let metrics = Arc::clone(&shared.metrics);
+    let lookup = async move |name: Host| look_up(&shared, name).await;
+    let server = Rc::new(dns::Server::new(settings, lookup, metrics));
     let listeners = dns::Listeners::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))).await?;
     let tasks = LocalSet::new();
     tokio::select! {

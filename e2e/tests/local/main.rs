@@ -14,6 +14,7 @@ mod canary;
 mod certificates;
 mod change;
 mod crowd;
+mod dashboards;
 mod egress;
 mod failover;
 mod fixture;
@@ -63,7 +64,7 @@ fn ingress_gateway() {
     scenario::run(&mesh, &INGRESS);
 }
 
-/// Rows Y5, S19 (spans), S27.
+/// Rows Y5, S08, S19 (spans), S27.
 #[test]
 fn bookinfo() {
     let services = ["details", "ratings", "reviews", "productpage"];
@@ -74,7 +75,7 @@ fn bookinfo() {
     scenario::run(&mesh, &BOOKINFO);
 }
 
-/// Rows Y10, S15 (routing and timeouts), S16, S18, S19 (Prometheus), S21-S23, S25, S34.
+/// Rows Y10, S15 (routing and timeouts), S16, S18, S19 (Prometheus, dashboards), S21-S25, S34.
 #[test]
 fn service_to_service() {
     let Some(mesh) = Mesh::up(&["mesh/workloads.yaml"]) else { return };

@@ -149,6 +149,24 @@ impl Mesh {
         })
     }
 
+    /// Lines of the ingress gateway's log that mention a text; at least one, as records are written behind the answer.
+    pub(crate) fn ingress_log(&self, text: &str) -> anyhow::Result<Vec<String>> {
+        within(SHORT_PATIENCE, || {
+            let log =
+                self.expect(&["logs", "-n", "istio-system", "istio-ingressgateway", "-c", "istio-proxy"]);
+            let lines: Vec<_> =
+                log.stdout.lines().filter(|line| line.contains(text)).map(str::to_owned).collect();
+            if lines.is_empty() { Err(anyhow::anyhow!("no such record")) } else { Ok(lines) }
+        })
+    }
+
+    /// The metrics of the ingress gateway, read from a pod without a proxy.
+    pub(crate) fn ingress_metrics(&self, reader: &str) -> String {
+        let gateway = self.addresses("istio-ingressgateway").pop().unwrap_or_default();
+        let summary = self.get(reader, &[&format!("http://{gateway}:15090/stats/prometheus")]);
+        summary.answer().body.as_str().unwrap_or_default().to_owned()
+    }
+
     /// The metrics of the egress gateway, read from a pod without a proxy.
     pub(crate) fn egress_metrics(&self, reader: &str) -> String {
         let gateway = self.addresses("istio-egressgateway").pop().unwrap_or_default();

@@ -1,9 +1,11 @@
 //! Spans, as an OTLP receiver gets them from the proxies.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::mesh::Mesh;
 use crate::scenario::{Given, Key, Scenario};
@@ -19,12 +21,23 @@ const PAGE: [&str; 7] = [
     "ratings.default SPAN_KIND_SERVER",
 ];
 
-pub(crate) const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "S19 an OTLP receiver gets the spans of both ends of each call, in one trace",
-    given: &["examples/bookinfo/gateway.yaml#VirtualService", "mesh/otlp.yaml"],
-    key: Key::Manifest("mesh/otlp-tracing.yaml"),
-    then: one_trace,
-}];
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "S19 an OTLP receiver gets the spans of both ends of each call, in one trace",
+        given: &["examples/bookinfo/gateway.yaml#VirtualService", "mesh/otlp.yaml"],
+        key: Key::Manifest("mesh/otlp-tracing.yaml"),
+        then: one_trace,
+    },
+    Scenario {
+        name: "S08 one request at the gateway gives one line, one count and one span, in the upstream's trace",
+        given: &["examples/bookinfo/gateway.yaml#VirtualService", "mesh/otlp.yaml"],
+        key: Key::Manifest("mesh/gateway-records.yaml"),
+        then: recorded_once,
+    },
+];
+
+/// Goes on from run to run, because the log does.
+static ATTEMPT: AtomicU32 = AtomicU32::new(1);
 
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Span {
@@ -47,6 +60,48 @@ fn one_trace(given: &Given<'_>) -> anyhow::Result<()> {
         let spans = complete.with_context(|| format!("no trace of a whole page: {:?}", sides(&traces)))?;
         hangs_together(spans)
     })
+}
+
+/// The three kinds of record that the gateway makes of one request.
+fn recorded_once(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    let host = "http://bookinfo.example.com";
+    mesh.eventually(|| mesh.ingress(&format!("{host}/productpage"), &[]).answered_by("productpage"))?;
+    mesh.eventually(|| {
+        // A query of its own, by which each look finds the line of its own request.
+        let query = format!("on-record={}&", ATTEMPT.fetch_add(1, Ordering::Relaxed));
+        let before = gateway_count(mesh)?;
+        mesh.ingress(&format!("{host}/productpage?{query}access_token=sesame"), &[])
+            .answered_by("productpage")?;
+        let lines = mesh.ingress_log(&query)?;
+        ensure!(lines.len() == 1, "{} lines for one request: {lines:?}", lines.len());
+        ensure!(!lines[0].contains("sesame"), "the token is on record: {}", lines[0]);
+        let count = gateway_count(mesh)? - before;
+        ensure!(count == 1, "one request was counted {count} times");
+
+        let record: Value =
+            serde_json::from_str(&lines[0]).with_context(|| format!("not JSON: {}", lines[0]))?;
+        ensure!(record["team"] == "web", "the log has not the user's labels: {record}");
+        let traces = traces(mesh)?;
+        let spans = traces.get(record["trace"].as_str().unwrap_or_default());
+        let spans = spans.with_context(|| format!("no spans of the trace on record: {record}"))?;
+        let of_gateway = spans.iter().filter(|span| span.service.starts_with("istio-ingressgateway."));
+        ensure!(of_gateway.count() == 1, "not one span of the gateway: {spans:?}");
+        ensure!(sides_of(spans).contains(PAGE[1]), "the upstream has no span in this trace: {spans:?}");
+        hangs_together(spans)
+    })
+}
+
+/// Requests for `productpage` that the gateway has counted.
+fn gateway_count(mesh: &Mesh) -> anyhow::Result<u64> {
+    let metrics = mesh.ingress_metrics("otlp");
+    ensure!(metrics.contains("mesh_control_connected"), "no metrics of the gateway");
+    let ours = |line: &&str| {
+        line.starts_with("istio_requests_total{")
+            && line.contains(r#"destination_service_name="productpage""#)
+    };
+    let counts = metrics.lines().filter(ours).filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    Ok(counts.sum())
 }
 
 /// What the receiver has, by trace.

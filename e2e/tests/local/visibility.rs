@@ -27,6 +27,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
         then: kept_in_its_namespace,
     },
+    Scenario {
+        name: "a Sidecar leads a port to another endpoint of its workload",
+        given: &[],
+        key: Key::Manifest("visibility/moved-port.yaml"),
+        then: moved_port,
+    },
 ];
 
 fn only_what_is_named(given: &Given<'_>) -> anyhow::Result<()> {
@@ -48,6 +54,12 @@ fn passed_by_without_rules(given: &Given<'_>) -> anyhow::Result<()> {
 fn kept_in_its_namespace(given: &Given<'_>) -> anyhow::Result<()> {
     let mesh = given.mesh;
     mesh.eventually(|| mark(mesh, "frontend", false))
+}
+
+fn moved_port(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    mesh.eventually(|| mesh.get("frontend", &["http://backend:9000/"]).answered_by("backend"))?;
+    mesh.get("frontend", &["http://backend:8080/"]).answered_by("backend").map(drop)
 }
 
 /// Whether a call of the application is answered with the mark of the rule.

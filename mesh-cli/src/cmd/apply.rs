@@ -12,15 +12,20 @@ use crate::output::Output;
 
 /// Runs the command.
 pub(crate) fn run(flags: &Apply, output: &Output) -> anyhow::Result<ExitCode> {
-    let objects = manifest::read(&flags.files)?;
-    let refused = super::show_problems(&flags.files, output);
+    let mut objects = manifest::read(&flags.files)?;
+    let shown = super::show_problems(&flags.files, output);
+    // As in a cluster, what is refused replaces nothing: the last good version also outlives a restart.
+    objects.retain(|object| {
+        let key = object.key();
+        !shown.refused.contains(&(key.kind, key.namespace, key.name))
+    });
     let wait = flags.wait.then(|| Duration::from_secs(flags.timeout));
     run_local(async {
         let mut exchange = Exchange::begin(&flags.mesh.name, &Request::Apply { objects, wait }, &[]).await?;
         match exchange.finish(output).await? {
             // The good objects of a file are applied beside its bad ones.
             Reply::Changes(changes) => {
-                show(&changes, output).map(|code| if refused { ExitCode::FAILURE } else { code })
+                show(&changes, output).map(|code| if shown.has_errors { ExitCode::FAILURE } else { code })
             }
             reply => unexpected(&reply),
         }

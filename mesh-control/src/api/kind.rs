@@ -138,6 +138,26 @@ impl Kind {
         KINDS.iter().find(|(kind, ..)| *kind == self).map_or("", |(_, name, _)| name)
     }
 
+    /// Every kind.
+    pub fn all() -> impl Iterator<Item = Self> {
+        KINDS.iter().map(|(kind, ..)| *kind)
+    }
+
+    /// The values of `apiVersion` in which it is served, the preferred first.
+    pub fn versions(self) -> &'static [&'static str] {
+        KINDS.iter().find(|(kind, ..)| *kind == self).map_or(&[], |(.., versions)| versions)
+    }
+
+    /// The name of its collection in the API server's paths: lower case, in English plural.
+    pub fn plural(self) -> String {
+        let name = self.as_str().to_ascii_lowercase();
+        match name.strip_suffix('y') {
+            Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
+            _ if name.ends_with('s') => format!("{name}es"),
+            _ => format!("{name}s"),
+        }
+    }
+
     /// Whether objects of this kind live in a namespace.
     pub const fn is_namespaced(self) -> bool {
         !matches!(self, Self::Namespace | Self::IngressClass)
@@ -147,6 +167,21 @@ impl Kind {
     /// field can only be a mistake.
     pub const fn refuses_unknown_fields(self) -> bool {
         matches!(self, Self::RateLimit)
+    }
+
+    /// Whether an object with a value that is not what it must be is refused, as Istio's validation does.
+    ///
+    /// Not of policies, of which as much as can be is kept, and not of Kubernetes' kinds, which are read leniently.
+    pub const fn refuses_out_of_range(self) -> bool {
+        matches!(
+            self,
+            Self::VirtualService
+                | Self::DestinationRule
+                | Self::Gateway
+                | Self::ServiceEntry
+                | Self::Sidecar
+                | Self::Telemetry
+        )
     }
 
     /// Whether a field we do not know is worth a warning: true where we claim to implement the whole kind.

@@ -2,11 +2,14 @@
 //!
 //! A subset; what is not here is reported as unknown when it is set.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Duration;
 use super::meta::LabelSelector;
 use super::networking::{HttpRetry, LocalityLoadBalancerSetting, OutboundTrafficPolicy, TlsProtocol};
+use super::telemetry::CustomTag;
 
 /// The settings, with Istio's names and defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -230,7 +233,7 @@ pub struct ProxyConfig {
     pub concurrency: Option<u32>,
     pub gateway_topology: GatewayTopology,
     pub tracing: Option<ProxyTracing>,
-    pub proxy_headers: Option<serde_json::Value>,
+    pub proxy_headers: Option<ProxyHeaders>,
     pub discovery_address: Option<String>,
     pub proxy_metadata: super::meta::StringMap,
     pub hold_application_until_proxy_starts: Option<bool>,
@@ -243,8 +246,67 @@ pub struct ProxyConfig {
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayTopology {
     pub num_trusted_proxies: u32,
-    pub forward_client_cert_details: Option<String>,
-    pub proxy_protocol: Option<serde_json::Value>,
+    pub forward_client_cert_details: Option<ForwardClientCertDetails>,
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// That a balancer says by the PROXY protocol who its clients are; has no fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProxyProtocol {}
+
+/// What becomes of `x-forwarded-client-cert`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ForwardClientCertDetails {
+    Undefined,
+    Sanitize,
+    ForwardOnly,
+    AppendForward,
+    SanitizeSet,
+    AlwaysForwardOnly,
+}
+
+/// Headers that proxies write of their own accord.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProxyHeaders {
+    /// At sidecars; a gateway's is in its topology.
+    pub forwarded_client_cert: Option<ForwardClientCertDetails>,
+    pub set_current_client_cert_details: Option<serde_json::Value>,
+    pub request_id: Option<HeaderSwitch>,
+    pub server: Option<ServerHeader>,
+    pub attempt_count: Option<HeaderSwitch>,
+    pub envoy_debug_headers: Option<HeaderSwitch>,
+    /// Proxies here exchange nothing by headers, whatever this says.
+    pub metadata_exchange_headers: Option<serde_json::Value>,
+    /// Always so.
+    pub preserve_http1_header_case: Option<bool>,
+    pub x_forwarded_host: Option<HeaderAddition>,
+    pub x_forwarded_port: Option<HeaderAddition>,
+}
+
+/// A header that is written unless switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeaderSwitch {
+    pub disabled: Option<bool>,
+}
+
+/// A header that is not written unless switched on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeaderAddition {
+    pub enabled: Option<bool>,
+}
+
+/// The response's `server`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerHeader {
+    pub disabled: Option<bool>,
+    /// `istio-envoy` when empty.
+    pub value: String,
 }
 
 /// Sampling when no Telemetry says so; in percent.
@@ -253,6 +315,6 @@ pub struct GatewayTopology {
 pub struct ProxyTracing {
     pub sampling: Option<f64>,
     pub zipkin: Option<serde_json::Value>,
-    pub custom_tags: Option<serde_json::Value>,
+    pub custom_tags: BTreeMap<String, CustomTag>,
     pub max_path_tag_length: Option<u32>,
 }

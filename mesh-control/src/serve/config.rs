@@ -67,7 +67,7 @@ impl Config for Service {
         &self,
         request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let caller = self.plane.authenticate(request.metadata())?;
+        let caller = self.plane.authenticate(request.metadata()).await?;
         let mut asks = request.into_inner();
         let hello = first(&mut asks).await?;
         let proxy = proxy(&hello, &caller)?;

@@ -24,7 +24,7 @@ impl Service {
 #[tonic::async_trait]
 impl Identity for Service {
     async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
-        let caller = self.plane.authenticate(request.metadata())?;
+        let caller = self.plane.authenticate(request.metadata()).await?;
         let request = request.into_inner();
         let view = self.plane.view();
         let identity = SpiffeId::new(view.trust_domain(), &caller.namespace, &caller.service_account)

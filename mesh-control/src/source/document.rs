@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::advice::advice;
 use super::contradictions::contradictions;
+use super::validation::refusal;
 use crate::api::reader::{FieldError, read};
 use crate::api::{
     Age, Key, Kind, Metadata, Object, Origin, Recognized, Spec, conflicting_alternatives, out_of_range,
@@ -15,8 +16,6 @@ use crate::problem::{ObjectRef, Problem, worst};
 
 /// The largest object in bytes of JSON: what etcd takes, so no cluster has a larger one. It bounds what one object can cost.
 const MAX_OBJECT: usize = 1536 * 1024;
-/// How often the rules of one VirtualService may count, over all its hosts and gateways.
-const MAX_EXTENT: usize = 50_000;
 
 /// What became of a document.
 #[derive(Debug)]
@@ -103,36 +102,21 @@ fn read_object(kind: Kind, document: &Value, origin: Origin, now: i64) -> Outcom
         return Outcome::Refused(key.clone(), origin.locate(Problem::error(field, message).about(&key)));
     }
     drop(unknown);
-    if let Some(problem) = too_extensive(&read.value) {
+    let ranges = out_of_range(kind, document, "");
+    if let Some(problem) = refusal(kind, &read.value, &ranges) {
         return Outcome::Refused(key.clone(), origin.locate(problem.about(&key)));
     }
     let age = Age { created: created(&meta).unwrap_or(now), sequence: 0 };
     let object = Object { key, meta, spec: read.value, origin, hash, age };
     let mut problems = advice(&object);
     problems.extend(contradictions(&object));
-    let ranges = out_of_range(kind, document, "").into_iter();
-    problems.extend(ranges.map(|(field, message)| Problem::warning(field, message)));
+    problems.extend(ranges.into_iter().map(|(field, message)| Problem::warning(field, message)));
     if kind.reports_unknown_fields() {
         let unknown = unknown_members(document).into_iter().chain(read.unknown);
         problems.extend(unknown.map(|field| Problem::warning(field, "unknown field")));
     }
     let problems = object.blame_all(worst(problems));
     Outcome::Object(Arc::new(object), problems)
-}
-
-/// Rules are held once for each host and gateway that they are for, so a few lists in one small object multiply.
-fn too_extensive(spec: &Spec) -> Option<Problem> {
-    let Spec::VirtualService(service) = spec else { return None };
-    let http = service.http.iter().map(|route| route.matches.len().max(1) + route.route.len()).sum::<usize>();
-    let rules = http + service.tls.len() + service.tcp.len();
-    let extent =
-        rules.saturating_mul(service.hosts.len().max(1)).saturating_mul(service.gateways.len().max(1));
-    (extent > MAX_EXTENT).then(|| {
-        let message = format!(
-            "its hosts times gateways times matches and destinations are {extent}, more than {MAX_EXTENT}; not used"
-        );
-        Problem::error("spec", message).with_fix("split it into several VirtualServices")
-    })
 }
 
 fn read_metadata(kind: Kind, document: &Value) -> Result<Metadata, Problem> {

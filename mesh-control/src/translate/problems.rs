@@ -1,6 +1,8 @@
 //! What in the world cannot be translated or has no effect, object by object.
 
+mod mesh_config;
 mod references;
+mod secrets;
 mod sidecars;
 
 use std::collections::BTreeSet;
@@ -8,14 +10,13 @@ use std::collections::BTreeSet;
 use super::catalog::Catalog;
 use super::http::{self, Binding, MESH};
 use super::scope::{Client, Scope, pattern};
-use super::{authorization, cluster, destination, gateway, ingress, rate_limit, tokens, workload};
+use super::{authorization, cluster, destination, gateway, ingress, rate_limit, telemetry, tokens, workload};
 use crate::api::core::Pod;
 use crate::api::ingress::Ingress;
 use crate::api::meta::StringMap;
 use crate::api::networking::{DestinationRule, Gateway, VirtualService};
 use crate::api::rate_limit::RateLimit;
 use crate::api::security::{AuthorizationPolicy, RequestAuthentication};
-use crate::api::telemetry::Telemetry;
 use crate::api::{Item, Object};
 use crate::problem::{Problem, worst};
 use crate::world::World;
@@ -27,7 +28,10 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
         blame(service.object, &mut problems, |report| virtual_service(world, catalog, &service, report));
     }
     for rule in world.all::<DestinationRule>() {
-        blame(rule.object, &mut problems, |report| cluster::unsupported(rule.spec, report));
+        blame(rule.object, &mut problems, |report| {
+            cluster::unsupported(rule.spec, report);
+            secrets::of_rule(world, &rule, report);
+        });
     }
     for policy in world.all::<AuthorizationPolicy>() {
         let labels = StringMap::new();
@@ -41,6 +45,7 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
     without_effect(world, &mut problems);
     references::all(world, catalog, &mut problems);
     sidecars::all(world, catalog, &mut problems);
+    mesh_config::all(world, &mut problems);
     problems.sort();
     problems.dedup();
     problems
@@ -138,26 +143,5 @@ fn without_effect(world: &World, problems: &mut Vec<Problem>) {
     for item in world.all::<RequestAuthentication>() {
         blame(item.object, problems, |report| drop(tokens::translate(world, &item, report)));
     }
-    for item in world.all::<Telemetry>() {
-        if item.spec.target_ref.is_some() || !item.spec.target_refs.is_empty() {
-            let message = "not supported yet; the whole object has no effect";
-            problems.push(item.object.blame(Problem::error("spec.targetRefs", message)));
-        }
-        let mut tell = |set: bool, field: String| {
-            if set {
-                problems.push(item.object.blame(Problem::warning(field, "not supported yet; has no effect")));
-            }
-        };
-        tell(!item.spec.metrics.is_empty(), "spec.metrics".to_owned());
-        for (at, logging) in item.spec.access_logging.iter().enumerate() {
-            tell(logging.filter.is_some(), format!("spec.accessLogging[{at}].filter"));
-            tell(logging.matches.is_some(), format!("spec.accessLogging[{at}].match"));
-            tell(at > 0, format!("spec.accessLogging[{at}]"));
-        }
-        for (at, tracing) in item.spec.tracing.iter().enumerate() {
-            tell(!tracing.custom_tags.is_empty(), format!("spec.tracing[{at}].customTags"));
-            tell(tracing.matches.is_some(), format!("spec.tracing[{at}].match"));
-            tell(at > 0, format!("spec.tracing[{at}]"));
-        }
-    }
+    telemetry::problems::all(world, problems);
 }

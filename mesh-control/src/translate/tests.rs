@@ -7,8 +7,10 @@ mod gateways;
 mod ingress;
 mod limits;
 mod manifests;
+mod mesh_config;
 mod peers;
 mod rules;
+mod telemetry;
 mod tokens;
 mod visibility;
 

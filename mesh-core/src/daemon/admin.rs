@@ -4,8 +4,10 @@
 //! so. On loopback it also refuses names in `Host` that are not loopback's, so that a web page in a browser cannot reach
 //! it by rebinding a name. Bounded: connections, header size, and ten seconds for a request.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,26 +62,42 @@ impl Page {
     }
 }
 
-type Show = Box<dyn Fn(&str) -> Page + Send + Sync>;
+enum Show {
+    Now(Box<dyn Fn(&str) -> Page + Send + Sync>),
+    Later(Box<dyn Fn() -> Shown + Send + Sync>),
+}
+
+type Shown = Pin<Box<dyn Future<Output = Page> + Send>>;
 
 /// The pages of one server.
 #[derive(Default)]
 pub struct Admin {
-    pages: Vec<(&'static str, Method, Show)>,
+    pages: Vec<(Cow<'static, str>, Method, Show)>,
 }
 
 impl Admin {
     /// Adds a page for GET and HEAD. It is given the query.
     #[must_use]
     pub fn get(mut self, path: &'static str, show: impl Fn(&str) -> Page + Send + Sync + 'static) -> Self {
-        self.pages.push((path, Method::GET, Box::new(show)));
+        self.pages.push((path.into(), Method::GET, Show::Now(Box::new(show))));
+        self
+    }
+
+    /// Adds a page for GET and HEAD that takes time to make; it must bound that itself.
+    #[must_use]
+    pub fn get_later<F>(mut self, path: String, show: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Page> + Send + 'static,
+    {
+        let show = move || -> Shown { Box::pin(show()) };
+        self.pages.push((path.into(), Method::GET, Show::Later(Box::new(show))));
         self
     }
 
     /// Adds an action for POST.
     #[must_use]
     pub fn post(mut self, path: &'static str, act: impl Fn(&str) -> Page + Send + Sync + 'static) -> Self {
-        self.pages.push((path, Method::POST, Box::new(act)));
+        self.pages.push((path.into(), Method::POST, Show::Now(Box::new(act))));
         self
     }
 
@@ -114,7 +132,7 @@ impl Admin {
     async fn connection(&self, stream: TcpStream, local: Option<SocketAddr>) {
         let loopback = local.is_some_and(|address| address.ip().is_loopback());
         let service =
-            service_fn(|request| async move { Ok::<_, Infallible>(self.answer(&request, loopback)) });
+            service_fn(|request| async move { Ok::<_, Infallible>(self.answer(&request, loopback).await) });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
@@ -124,13 +142,13 @@ impl Admin {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>, loopback: bool) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>, loopback: bool) -> Response<Full<Bytes>> {
         let host =
             request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let page = if loopback && !names_loopback(host) {
             Page { status: 403, ..Page::text("this server answers to loopback names only\n") }
         } else {
-            self.page(request)
+            self.page(request).await
         };
         Response::builder()
             .status(StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
@@ -140,20 +158,25 @@ impl Admin {
             .expect("the status and the header values are valid")
     }
 
-    fn page(&self, request: &Request<Incoming>) -> Page {
-        let path = request.uri().path();
-        let wanted = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-        let mut here = self.pages.iter().filter(|(page, _, _)| *page == path).peekable();
+    async fn page(&self, request: &Request<Incoming>) -> Page {
+        match self.find(request.method(), request.uri().path()) {
+            Ok(Show::Now(show)) => show(request.uri().query().unwrap_or_default()),
+            Ok(Show::Later(show)) => show().await,
+            Err(page) => page,
+        }
+    }
+
+    fn find(&self, method: &Method, path: &str) -> Result<&Show, Page> {
+        let wanted = if method == Method::HEAD { &Method::GET } else { method };
+        let mut here = self.pages.iter().filter(|(page, _, _)| page == path).peekable();
         if here.peek().is_none() {
-            let known: Vec<_> = self.pages.iter().map(|(page, _, _)| *page).collect();
-            return Page {
-                status: 404,
-                ..Page::text(format!("no such page; there are: {}\n", known.join(" ")))
-            };
+            let known: Vec<_> = self.pages.iter().map(|(page, _, _)| page.as_ref()).collect();
+            let known = format!("no such page; there are: {}\n", known.join(" "));
+            return Err(Page { status: 404, ..Page::text(known) });
         }
         match here.find(|(_, method, _)| method == wanted) {
-            Some((_, _, show)) => show(request.uri().query().unwrap_or_default()),
-            None => Page { status: 405, ..Page::text("this page takes another method\n") },
+            Some((_, _, show)) => Ok(show),
+            None => Err(Page { status: 405, ..Page::text("this page takes another method\n") }),
         }
     }
 }

@@ -57,7 +57,7 @@ pub fn decide_connection(
             }
             match entry {
                 Entry::Gateway { port, .. } => decide.gateway(own, port, dice, trail),
-                _ => original(peer.local),
+                _ => original(own.application(peer.local)),
             }
         }
     }

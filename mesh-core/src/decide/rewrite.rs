@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::message::RequestHead;
+use crate::message::{ORIGINAL_PATH, RequestHead};
 use crate::snapshot::rule::PathRewrite;
 
 /// Rewrites the path. `matched` is the prefix by which the rule matched, if by one, and whether in whole segments.
@@ -44,7 +44,7 @@ fn set(head: &mut RequestHead, new: Vec<u8>) {
         original.push(b'?');
         original.extend_from_slice(query);
     }
-    head.headers.set("x-envoy-original-path", original);
+    head.headers.set(ORIGINAL_PATH, original);
     let mut path = new;
     if path.first() != Some(&b'/') {
         path.insert(0, b'/');

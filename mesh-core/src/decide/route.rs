@@ -132,7 +132,8 @@ fn by_address<'a>(
 fn inbound<'a>(request: &Request<'a>, own: &Own, port: u16) -> Found<'a> {
     let grpc = own.inbound(port).is_some_and(|inbound| inbound.protocol == Protocol::Grpc);
     let retry = if grpc { Retry::never() } else { Retry::inbound() };
-    Found::Plan(Box::new(Plan::direct(Target::Original(request.peer.local), names::default(), retry)))
+    let application = Target::Original(own.application(request.peer.local));
+    Found::Plan(Box::new(Plan::direct(application, names::default(), retry)))
 }
 
 fn gateway<'a>(request: &Request<'a>, token: Option<&Claims>, own: &Own, trail: &mut Trail) -> Found<'a> {

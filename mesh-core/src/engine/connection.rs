@@ -6,6 +6,7 @@
 mod gateway;
 mod inbound;
 mod outbound;
+mod proxy_protocol;
 pub(crate) mod revoke;
 pub(crate) mod terminate;
 
@@ -103,6 +104,8 @@ enum Refused {
     Handshake(#[source] io::Error),
     #[error("the TLS handshake took too long")]
     HandshakeTimeout,
+    #[error("it does not begin with a header of the PROXY protocol")]
+    NoProxyHeader(#[source] proxy_protocol::NoHeader),
     #[error("reading its first bytes failed")]
     Read(#[source] io::Error),
 }

@@ -13,6 +13,7 @@ use super::connection;
 use super::settings::Capture;
 use super::socket;
 use super::worker::Worker;
+use crate::telemetry::Counter;
 
 /// How long a draining listener waits for what may still be on its way into the queue.
 const LAST_CALL: Duration = Duration::from_millis(50);
@@ -32,11 +33,14 @@ pub(crate) enum Door {
 pub(crate) async fn serve(worker: Rc<Worker>, listener: TcpListener, door: Door) {
     let places = worker.places();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        tokio::select! {
+        let accepted = tokio::select! {
             biased;
-            accepted = accept(&listener) => admit(&worker, door, accepted, place),
+            accepted = accept(&listener) => accepted,
             () = worker.drain().begun() => break,
+        };
+        match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => admit(&worker, door, accepted, place),
+            Err(_) => refuse(&worker, accepted),
         }
     }
     empty_queue(&worker, &listener, door, &places).await;
@@ -65,10 +69,18 @@ fn admit(worker: &Rc<Worker>, door: Door, accepted: (TcpStream, SocketAddr), pla
     });
 }
 
+/// There is no room. A client that is told so at once goes elsewhere; one that waits in the queue does not.
+fn refuse(worker: &Worker, (stream, peer): (TcpStream, SocketAddr)) {
+    tracing::debug!(%peer, "connection refused: the limit is reached");
+    worker.count(Counter::ConnectionsRefused);
+    drop(stream);
+}
+
 async fn empty_queue(worker: &Rc<Worker>, listener: &TcpListener, door: Door, places: &Arc<Semaphore>) {
-    while let Ok(accepted) = timeout(LAST_CALL, accept(listener)).await
-        && let Ok(place) = Arc::clone(places).try_acquire_owned()
-    {
-        admit(worker, door, accepted, place);
+    while let Ok(accepted) = timeout(LAST_CALL, accept(listener)).await {
+        match Arc::clone(places).try_acquire_owned() {
+            Ok(place) => admit(worker, door, accepted, place),
+            Err(_) => return refuse(worker, accepted),
+        }
     }
 }

@@ -8,18 +8,20 @@ use hashbrown::HashMap;
 
 use super::connection::{Downstream, Through};
 use crate::identity::SpiffeId;
-use crate::model::{self, PathNormalization, PerMillion, Workload};
+use crate::model::{self, PathNormalization, ProxyHeaders, Side, Tracing, Workload};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::ServiceLabels;
-use crate::telemetry::{Record, Reporting, Security};
+use crate::telemetry::{Record, Reporting, Security, Shown};
 
 /// The proxy's own facts.
 #[derive(Debug)]
 pub(crate) struct OwnFacts {
     pub(crate) identity: SpiffeId,
-    pub(crate) sampling: Option<PerMillion>,
+    pub(crate) tracing: Vec<Tracing>,
+    pub(crate) shown: Shown,
     pub(crate) path_normalization: PathNormalization,
     pub(crate) trusted_proxies: u8,
+    pub(crate) headers: ProxyHeaders,
     workload: Arc<Workload>,
     inbound: HashMap<u16, (Arc<ServiceLabels>, Arc<str>)>,
 }
@@ -53,12 +55,19 @@ impl OwnFacts {
         });
         Self {
             identity: own.identity.clone(),
-            sampling: own.mesh.tracing.as_ref().map(|tracing| tracing.sampling),
+            tracing: own.mesh.tracing.clone(),
+            shown: Shown::new(own),
             path_normalization: own.mesh.path_normalization,
             trusted_proxies: own.mesh.trusted_proxies,
+            headers: own.mesh.headers.clone(),
             workload: Arc::new(own.workload.clone()),
             inbound: inbound.collect(),
         }
+    }
+
+    /// How requests of a side are traced; not at all when nothing says so.
+    pub(crate) fn tracing(&self, side: Side) -> Option<&Tracing> {
+        self.tracing.iter().find(|tracing| tracing.side.covers(side))
     }
 
     /// The workload beside us.

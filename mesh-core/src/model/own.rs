@@ -1,10 +1,12 @@
 //! What one proxy is and does: delivered without asking.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuthzPolicy, Host, Listener, Locality, Millis, MtlsMode, PerMillion, Protocol, RateLimit, TokenRule,
-    Workload,
+    AccessLog, AuthzPolicy, Host, Listener, Locality, MetricChange, Millis, MtlsMode, Protocol, ProxyHeaders,
+    RateLimit, TokenRule, Tracing, Workload,
 };
 use crate::identity::SpiffeId;
 
@@ -74,6 +76,9 @@ pub struct InboundPort {
     pub protocol: Protocol,
     /// Mutual TLS on this port.
     pub mtls: MtlsMode,
+    /// Where the application listens (Sidecar `defaultEndpoint`); what was dialled when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<SocketAddr>,
     /// The service, for metric labels and logs.
     pub service: Host,
     /// Its short name.
@@ -91,50 +96,29 @@ pub struct MeshSettings {
     /// Other trust domains whose principals count as ours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trust_domain_aliases: Vec<String>,
-    /// Access log; `None` writes none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub access_log: Option<AccessLog>,
-    /// Span export; `None` exports none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tracing: Option<Tracing>,
+    /// Access logs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access_logs: Vec<AccessLog>,
+    /// Tracing, at most one for each side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tracing: Vec<Tracing>,
+    /// How metrics differ from the standard.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<MetricChange>,
     /// How paths are made canonical.
     #[serde(default)]
     pub path_normalization: PathNormalization,
     /// How many trusted proxies stand before a gateway: whose `x-forwarded-for` entries count.
     #[serde(default)]
     pub trusted_proxies: u8,
+    /// Whether clients of a gateway are announced by the PROXY protocol; who is not is turned away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proxy_protocol: bool,
+    /// Headers that the proxy writes of its own accord.
+    #[serde(default, skip_serializing_if = "ProxyHeaders::is_default")]
+    pub headers: ProxyHeaders,
     /// How long a drain waits for open requests.
     pub drain_timeout: Millis,
-}
-
-/// Where and how requests are logged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AccessLog {
-    /// `/dev/stdout` or a file.
-    pub path: String,
-    /// The format.
-    pub format: AccessLogFormat,
-}
-
-/// The access log's format.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum AccessLogFormat {
-    /// Istio's default text, or the template given.
-    Text(Option<String>),
-    /// JSON with Istio's default keys plus `source`, `destination` and `trace_id`.
-    Json,
-}
-
-/// Where spans go and how many.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tracing {
-    /// `http://host:4317`, OTLP over gRPC.
-    pub endpoint: String,
-    /// Share of traces begun here that are recorded.
-    pub sampling: PerMillion,
 }
 
 /// MeshConfig `pathNormalization`.

@@ -60,6 +60,11 @@ impl Flags {
         usize::from(self.workers)
     }
 
+    /// The pod's address.
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
+
     pub(super) fn broker(&self) -> io::Result<Option<Broker>> {
         self.broker_fd.map(Broker::inherited).transpose()
     }

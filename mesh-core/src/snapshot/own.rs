@@ -1,5 +1,6 @@
 //! What the proxy itself is, compiled.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -71,6 +72,11 @@ impl Own {
     /// A declared port of the workload.
     pub fn inbound(&self, port: u16) -> Option<&InboundPort> {
         self.inbound.get(&port).map(|&at| &self.model.inbound[at])
+    }
+
+    /// Where the application listens for what was dialled at this address of the workload.
+    pub fn application(&self, dialled: SocketAddr) -> SocketAddr {
+        self.inbound(dialled.port()).and_then(|inbound| inbound.endpoint).unwrap_or(dialled)
     }
 
     /// Mutual TLS on a port of the workload, declared or not.

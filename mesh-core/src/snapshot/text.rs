@@ -33,6 +33,16 @@ impl Regex {
         Self::compile(pattern, pattern)
     }
 
+    /// Whether an expression is of RE2's syntax, without compiling it: cheap whatever it says.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check(pattern: &str) -> Result<(), InvalidRegex> {
+        syntax::parse_with(pattern, &syntax::Config::new().utf8(false))
+            .map(drop)
+            .map_err(|error| InvalidRegex::new(pattern, &error.to_string()))
+    }
+
     fn compile(pattern: &str, wrapped: &str) -> Result<Self, InvalidRegex> {
         let syntax = syntax::Config::new().utf8(false);
         // Alone first: `a)|(b` would become valid, and not anchored, by being wrapped.

@@ -4,6 +4,8 @@
 //! runtime of its own: the SDK's batch processor blocks the thread it runs on and would stall a worker's runtime.
 //! Jaeger and Zipkin users receive OTLP; their headers are understood by `trace`.
 
+mod tags;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +18,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::metrics::{Counter, Metrics};
 use super::record::{Record, Reporting};
-use crate::model::Workload;
+use crate::model::{Tracing, Workload};
+use tags::Tags;
 
 /// Spans under way to the exporter.
 const QUEUE: usize = 4096;
@@ -32,14 +35,20 @@ const DEADLINE: Duration = Duration::from_secs(5);
 pub struct SpanSender {
     sender: Sender<SpanData>,
     metrics: Arc<Metrics>,
+    tags: Arc<Tags>,
 }
 
 impl SpanSender {
-    /// Starts exporting to `endpoint` (`http://host:4317`) in the name of `workload`.
+    /// Starts exporting to `endpoint` (`http://host:4317`) in the name of `workload`, with the tags of `tracing`.
     ///
     /// # Errors
     /// When the endpoint is not a URL or the thread cannot be started.
-    pub fn start(endpoint: &str, workload: &Workload, metrics: Arc<Metrics>) -> Result<Self, ExportError> {
+    pub fn start(
+        endpoint: &str,
+        tracing: &Tracing,
+        workload: &Workload,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ExportError> {
         let (sender, receiver) = channel(QUEUE);
         let service = format!("{}.{}", workload.app, workload.namespace);
         let resource = Resource::builder_empty()
@@ -59,12 +68,18 @@ impl SpanSender {
             .name("span-export".into())
             .spawn(move || runtime.block_on(export(endpoint, resource, receiver, &counts)))
             .map_err(ExportError::Thread)?;
-        Ok(Self { sender, metrics })
+        Ok(Self { sender, metrics, tags: Arc::new(Tags::new(tracing)) })
+    }
+
+    /// The same exporter, for spans with other tags.
+    #[must_use]
+    pub fn with_tags_of(&self, tracing: &Tracing) -> Self {
+        Self { tags: Arc::new(Tags::new(tracing)), ..self.clone() }
     }
 
     /// Queues the span of a request that has ended.
     pub(super) fn send(&self, record: &Record) {
-        if self.sender.try_send(span(record)).is_err() {
+        if self.sender.try_send(span(record, &self.tags)).is_err() {
             self.metrics.count(Counter::SpansDropped);
         }
     }
@@ -107,7 +122,7 @@ async fn fill(receiver: &mut Receiver<SpanData>, batch: &mut Vec<SpanData>) {
     while batch.len() < BATCH && receiver.recv_many(batch, BATCH - batch.len()).await > 0 {}
 }
 
-fn span(record: &Record) -> SpanData {
+fn span(record: &Record, tags: &Tags) -> SpanData {
     let trace = &record.trace;
     let context = SpanContext::new(
         TraceId::from_bytes(trace.trace_id.to_be_bytes()),
@@ -128,7 +143,7 @@ fn span(record: &Record) -> SpanData {
         name: operation(record).into(),
         start_time,
         end_time: start_time + record.duration,
-        attributes: attributes(record),
+        attributes: tags::attributes(record, tags),
         dropped_attributes_count: 0,
         events: SpanEvents::default(),
         links: SpanLinks::default(),
@@ -146,39 +161,4 @@ fn operation(record: &Record) -> String {
         (Some(service), None) => format!("{}/*", service.host),
         (None, _) => "unknown".to_owned(),
     }
-}
-
-/// Names as Istio's Envoys send them, which existing queries use.
-fn attributes(record: &Record) -> Vec<KeyValue> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut attributes = vec![
-        KeyValue::new("component", "proxy"),
-        KeyValue::new("http.status_code", i64::from(record.status)),
-        KeyValue::new("response_flags", record.flag()),
-        KeyValue::new("request_size", i64::try_from(record.received).unwrap_or(i64::MAX)),
-        KeyValue::new("response_size", i64::try_from(record.sent).unwrap_or(i64::MAX)),
-    ];
-    if let Some(request) = &record.request {
-        attributes.push(KeyValue::new("http.method", request.method.as_str().to_owned()));
-        attributes.push(KeyValue::new("http.protocol", request.version.as_str()));
-        let url = format!("{}{}", text(&request.authority), text(&request.path));
-        attributes.push(KeyValue::new("http.url", url));
-        if let Some(id) = &request.request_id {
-            attributes.push(KeyValue::new("guid:x-request-id", text(id)));
-        }
-        if let Some(agent) = &request.user_agent {
-            attributes.push(KeyValue::new("user_agent", text(agent)));
-        }
-    }
-    if let Some(cluster) = &record.cluster {
-        attributes.push(KeyValue::new("upstream_cluster", cluster.to_string()));
-    }
-    if let Some(service) = &record.service {
-        attributes.push(KeyValue::new("istio.canonical_service", service.name.clone()));
-        attributes.push(KeyValue::new("istio.namespace", service.namespace.clone()));
-    }
-    if let Some(remote) = record.downstream_remote {
-        attributes.push(KeyValue::new("peer.address", remote.ip().to_string()));
-    }
-    attributes
 }

@@ -1,5 +1,6 @@
 //! Everything that is known of one request or connection when it has ended.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,10 +8,11 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::TraceContext;
+use super::shown::Shown;
 use crate::failure::Failure;
 use crate::identity::SpiffeId;
-use crate::message::{RequestHead, Version};
-use crate::model::Workload;
+use crate::message::{Headers, RequestHead, Scheme, Version};
+use crate::model::{Side, Workload};
 
 /// Which side of a hop reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -63,6 +65,10 @@ pub struct Record {
     pub upstream_duration: Option<Duration>,
     /// Request line, authority and the headers that the log shows.
     pub request: Option<LoggedRequest>,
+    /// How often the request was sent upstream.
+    pub attempts: u32,
+    /// Headers of the response that something shows.
+    pub response_headers: Headers,
     /// Status sent downstream; 0 when none was.
     pub status: u16,
     /// gRPC status of the response, from headers or trailers.
@@ -132,17 +138,21 @@ pub struct LoggedRequest {
     pub forwarded_for: Option<Bytes>,
     pub user_agent: Option<Bytes>,
     pub request_id: Option<Bytes>,
+    pub scheme: Scheme,
+    pub others: Headers,
 }
 
 impl LoggedRequest {
-    /// Takes what the log needs; no bytes are copied.
-    pub fn of(head: &RequestHead) -> Self {
+    /// Takes what is shown; no bytes are copied, unless a token in the query is to be hidden.
+    pub fn of(head: &RequestHead, shown: &Shown) -> Self {
         let mut logged = Self {
             method: head.method.clone(),
             path: head.path.clone(),
-            query: head.query.clone(),
+            query: head.query.as_ref().map(|query| shown.without_secrets(query)),
             version: head.version,
             authority: head.authority.clone(),
+            scheme: head.scheme,
+            others: shown.of_request(&head.headers),
             forwarded_for: None,
             user_agent: None,
             request_id: None,
@@ -160,7 +170,53 @@ impl LoggedRequest {
     }
 }
 
+impl LoggedRequest {
+    /// The header of this name, in lower case, if it is one that is shown.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        let known = match name {
+            "x-forwarded-for" => &self.forwarded_for,
+            "user-agent" => &self.user_agent,
+            "x-request-id" => &self.request_id,
+            "host" | ":authority" => return Some(&self.authority),
+            _ => return self.others.get(name),
+        };
+        known.as_deref()
+    }
+
+    /// The path and, after `?`, the query.
+    pub fn path_and_query(&self) -> Cow<'_, [u8]> {
+        match &self.query {
+            Some(query) => [&self.path[..], b"?", query].concat().into(),
+            None => (&self.path[..]).into(),
+        }
+    }
+}
+
 impl Record {
+    /// Which side of the hop reports.
+    pub const fn side(&self) -> Side {
+        match self.reporting {
+            Reporting::Source => Side::Client,
+            Reporting::Destination => Side::Server,
+        }
+    }
+
+    /// The reporting proxy's own workload.
+    pub fn own(&self) -> Option<&Workload> {
+        match self.reporting {
+            Reporting::Source => self.source.as_deref(),
+            Reporting::Destination => self.destination.as_deref(),
+        }
+    }
+
+    /// The reporting proxy's own identity.
+    pub const fn own_principal(&self) -> Option<&SpiffeId> {
+        match self.reporting {
+            Reporting::Source => self.source_principal.as_ref(),
+            Reporting::Destination => self.destination_principal.as_ref(),
+        }
+    }
+
     /// The response flag, `-` when nothing failed.
     pub fn flag(&self) -> &'static str {
         self.failure.map_or("-", |failure| failure.consequence().flag)

@@ -9,7 +9,7 @@ use super::record::{LoggedRequest, ServiceLabels};
 use super::*;
 use crate::failure::Failure;
 use crate::message::{Headers, Method, RequestHead, Scheme, Version};
-use crate::model::Workload;
+use crate::model::{AccessLogFormat, Label, Metric, Template, Workload};
 use crate::name::Host;
 
 fn head() -> RequestHead {
@@ -42,7 +42,7 @@ fn record() -> Record {
     Record {
         started: Some(UNIX_EPOCH + Duration::from_millis(1_795_392_728_123)),
         duration: Duration::from_micros(1_500),
-        request: Some(LoggedRequest::of(&head())),
+        request: Some(LoggedRequest::of(&head(), &Shown::default())),
         status: 200,
         sent: 379,
         source: Some(workload("productpage")),
@@ -176,5 +176,124 @@ fn a_malformed_trace_begins_a_new_one() {
         let mut headers = Headers::default();
         headers.append("traceparent", value.to_owned());
         assert_eq!(TraceContext::join(&headers, &mut rng, |_| false).parent_id, 0, "{value}");
+    }
+}
+
+fn labels(yaml: &[(&str, &str)]) -> AccessLogFormat {
+    let label = |text: &str| Label::Text(Template::read(text).0);
+    AccessLogFormat::Labels(yaml.iter().map(|(name, text)| ((*name).to_owned(), label(text))).collect())
+}
+
+#[test]
+fn a_users_json_log_has_numbers_and_nothing_where_a_value_is_missing() {
+    let format = labels(&[
+        ("code", "%RESPONSE_CODE%"),
+        ("flow", "%REQ(:METHOD)% to %UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
+        ("agent", "%REQ(USER-AGENT)%"),
+        ("none", "%REQ(X-NONE)%"),
+        ("when", "%START_TIME(%s)%"),
+        ("cut", "%REQ(:PATH):5%"),
+        ("cel", "%CEL(response.code < 400 ? 'good' : 'bad')%"),
+    ]);
+    let object: serde_json::Value = serde_json::from_str(&access_log::line(&format, &record())).unwrap();
+    assert_eq!(
+        object,
+        serde_json::json!({
+            "code": 200, "flow": "GET to 10.244.0.5", "agent": "curl/8\"\n", "none": null, "when": "1795392728",
+            "cut": "/revi", "cel": "good",
+        })
+    );
+}
+
+#[test]
+fn a_filter_lets_lines_through_for_which_it_holds() {
+    for (filter, expected) in [
+        ("response.code >= 400", false),
+        ("response.code == 200 && request.method == 'GET'", true),
+        ("request.headers['x-none'] == 'a'", false),
+        ("has(request.headers['x-none']) || request.url_path.startsWith('/reviews')", true),
+        ("!has(response.grpc_status)", true),
+        ("request.useragent.matches('^curl/[0-9]') && request.path.contains('a=1')", true),
+        ("downstream_peer.workload in ['x', 'productpage-v1']", true),
+        ("connection.mtls", false),
+    ] {
+        assert_eq!(evaluate::holds(&filter.parse().unwrap(), &record()), expected, "{filter}");
+    }
+}
+
+fn exposed(changes: Vec<MetricChange>, records: &[Record]) -> String {
+    let sinks = Sinks::default();
+    sinks.redirect(Outputs { metrics: changes, ..Outputs::default() });
+    let reporter = Reporter::new(&sinks);
+    records.iter().for_each(|record| reporter.close(record));
+    sinks.metrics.expose().unwrap()
+}
+
+fn change(metric: Metric, disabled: bool, labels: &[(&str, Option<&str>)]) -> MetricChange {
+    let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), value.map(|it| it.parse().unwrap())));
+    MetricChange { metric, side: Side::Client, disabled, labels: labels.collect() }
+}
+
+#[test]
+fn labels_of_one_metric_can_be_added_replaced_and_removed() {
+    let changes = vec![
+        change(
+            Metric::RequestCount,
+            false,
+            &[("request_host", Some("request.host")), ("reporter", None), ("response_flags", Some("'x'"))],
+        ),
+        change(Metric::RequestSize, true, &[]),
+    ];
+    let server = Record { reporting: Reporting::Destination, ..record() };
+    let text = exposed(changes, &[record(), record(), server]);
+    let lines = |name: &str| text.lines().filter(|line| line.starts_with(name)).collect::<Vec<_>>();
+    let counts = lines("istio_requests_total{");
+    let changed: Vec<_> =
+        counts.iter().filter(|line| line.contains("request_host=\"reviews:9080\"")).collect();
+    assert!(matches!(&changed[..], [line] if line.ends_with(" 2") && !line.contains("reporter=")), "{text}");
+    assert!(changed[0].contains("response_flags=\"x\""), "{text}");
+    assert!(counts.iter().any(|line| line.contains("reporter=\"destination\"")), "{text}");
+    let durations = lines("istio_request_duration_milliseconds_count{");
+    assert!(durations.len() == 2 && durations.iter().all(|line| !line.contains("request_host")), "{text}");
+    assert_eq!(lines("istio_request_bytes_count{").len(), 1, "{text}");
+}
+
+#[test]
+fn series_go_on_when_other_metrics_change_and_go_with_their_labels() {
+    let sinks = Sinks::default();
+    let reporter = Reporter::new(&sinks);
+    let count = || {
+        let text = sinks.metrics.expose().unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("istio_requests_total{"));
+        lines.map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    reporter.close(&record());
+    assert_eq!(count(), ["1"]);
+    sinks.redirect(Outputs { metrics: vec![change(Metric::BytesSent, true, &[])], ..Outputs::default() });
+    reporter.close(&record());
+    assert_eq!(count(), ["2"]);
+    let other = vec![change(Metric::RequestCount, false, &[("reporter", None)])];
+    sinks.redirect(Outputs { metrics: other, ..Outputs::default() });
+    reporter.close(&record());
+    assert_eq!(count(), ["1"]);
+}
+
+#[test]
+fn a_value_that_clients_choose_does_not_fill_the_memory() {
+    let label = ("path", Some("request.url_path"));
+    let changes = Metric::ALL.map(|metric| change(metric, false, &[label])).to_vec();
+    let long = Record {
+        request: record().request.map(|it| LoggedRequest { path: vec![b'a'; 5000].into(), ..it }),
+        ..record()
+    };
+    let text = exposed(changes, &[long]);
+    assert!(text.contains(&format!("path=\"{}\"", "a".repeat(256))), "{text}");
+}
+
+#[test]
+fn a_request_id_decides_alike_everywhere() {
+    assert_eq!(trace::roll_of(b"00000001-57c3-4d4e-8bd5-000000000000"), Some(1));
+    for odd in ["", "id-1", "0000001-57c3", "0000000z-57c3", "+0000001-57c3", "000000012-57c3"] {
+        assert_eq!(trace::roll_of(odd.as_bytes()), None, "{odd}");
     }
 }

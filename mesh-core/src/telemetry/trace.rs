@@ -52,6 +52,12 @@ impl TraceContext {
         }
     }
 
+    /// The same, but requests go on with the headers they came with.
+    #[must_use]
+    pub fn keeping_headers(self) -> Self {
+        Self { formats: Formats::default(), ..self }
+    }
+
     /// Writes our span as the parent of what comes next.
     pub fn inject(&self, headers: &mut Headers) {
         let sampled = u8::from(self.sampled);
@@ -76,6 +82,14 @@ impl TraceContext {
     pub fn is_begun(&self) -> bool {
         self.trace_id != 0
     }
+}
+
+/// A number that a request id stands for: its first 32 bits, as Envoy takes them. Every proxy that decides by it whether
+/// to record a trace decides alike.
+pub fn roll_of(request_id: &[u8]) -> Option<u32> {
+    let digits = std::str::from_utf8(request_id.get(..8)?).ok()?;
+    let number = u32::try_from(hex(digits, 8)?).ok()?;
+    (request_id.get(8) == Some(&b'-')).then_some(number)
 }
 
 struct Incoming {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::name::Host;
+use mesh_core::telemetry::Counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::question::{LONGEST_UDP, Transport};
-use super::{Lookup, Server, count};
+use super::{Lookup, Server};
 
 /// How long a TCP client may be silent between queries, and how long one message may take (RFC 7766 section 6.2.3).
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -67,7 +68,7 @@ impl<L: AsyncFn(Host) -> Lookup + 'static> Server<L> {
             };
             while queries.try_join_next().is_some() {}
             if queries.len() >= self.settings.queries {
-                count(&self.counts.dropped);
+                self.metrics.count(Counter::DnsDropped);
                 continue;
             }
             let query = buffer[..length].to_vec();

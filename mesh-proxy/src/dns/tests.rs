@@ -1,13 +1,15 @@
 //! The server over real sockets.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use mesh_core::name::Host;
+use mesh_core::telemetry::{Counter, Metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Notify;
@@ -35,18 +37,24 @@ async fn scene_with(settings: Settings, test: impl AsyncFnOnce(&Scene)) {
         .run_until(async {
             let asked = Rc::new(RefCell::new(Vec::new()));
             let log = Rc::clone(&asked);
+            let metrics = Arc::<Metrics>::default();
             let lookup = async move |host: Host| {
                 log.borrow_mut().push(host.as_str().to_owned());
                 known(host.as_str()).await
             };
-            let server = Rc::new(Server::new(settings, lookup));
+            let server = Rc::new(Server::new(settings, lookup, Arc::clone(&metrics)));
             let listeners = Listeners::bind((Ipv4Addr::LOCALHOST, 0).into()).await.expect("a free port");
             let address = listeners.address().expect("bound");
             let serving = tokio::task::spawn_local(Rc::clone(&server).serve(listeners));
             let counts = Box::new(move || {
-                let counts = server.counts();
-                [&counts.answered, &counts.forwarded, &counts.failed, &counts.refused, &counts.dropped]
-                    .map(Cell::get)
+                [
+                    Counter::DnsAnswered,
+                    Counter::DnsForwarded,
+                    Counter::DnsFailed,
+                    Counter::DnsRefused,
+                    Counter::DnsDropped,
+                ]
+                .map(|counter| metrics.value(counter))
             });
             test(&Scene { address, asked, counts }).await;
             serving.abort();

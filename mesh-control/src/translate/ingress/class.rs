@@ -6,7 +6,8 @@ use crate::world::World;
 
 /// What a class of ours names as its controller.
 const CONTROLLER: &str = "minimesh.io/gateway";
-/// Classes that are ours without an IngressClass object. From files there is no other controller, so `nginx` is too.
+/// Classes that are ours without an IngressClass object. From files there is no other controller, so `nginx` is too; in a
+/// cluster only on demand.
 const NAMES: [&str; 3] = ["mesh", "istio", "nginx"];
 
 /// Whether an Ingress is ours: its class names our controller or is one of ours by name; or it has none, and no class
@@ -17,7 +18,7 @@ pub fn is_ours(world: &World, ingress: &Item<'_, Ingress>) -> bool {
     match class {
         Some(name) => match world.get::<IngressClass>("", name) {
             Some(class) if class.spec.controller == CONTROLLER => true,
-            _ => NAMES.contains(&name),
+            _ => NAMES.contains(&name) && (name != "nginx" || world.claims_nginx()),
         },
         None => !world
             .all::<IngressClass>()

@@ -3,6 +3,8 @@
 //! Routes' own references (services, subsets, gateways, secrets) are told where they are translated; here is what no
 //! translation comes across, because it has no effect at all.
 
+mod names;
+
 use std::collections::BTreeMap;
 
 use super::blame;
@@ -40,6 +42,7 @@ pub(super) fn all(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>)
     providers(world, problems);
     // A mesh that is still empty, or a file of policies alone, selects nothing and means no harm.
     if world.all::<Pod>().any(|pod| !workload::is_gateway(&pod)) {
+        names::all(world, problems);
         policies_without_pod(world, problems);
         services(world, problems);
     }
@@ -235,17 +238,25 @@ fn ingress_ports(world: &World, problems: &mut Vec<Problem>) {
 }
 
 fn providers(world: &World, problems: &mut Vec<Problem>) {
-    let built_in = ["prometheus", "envoy", "stackdriver"];
-    let known = |name: &str| {
-        built_in.contains(&name) || world.mesh_config().extension_providers.iter().any(|it| it.name == name)
+    // What Istio defines itself, and Stackdriver, of which the translation says that it is not supported.
+    let built_in = |part: &str| match part {
+        "accessLogging" => &["envoy"][..],
+        "metrics" => &["prometheus", "stackdriver", "envoy"],
+        _ => &[],
     };
+    let defined = |name: &str| world.mesh_config().extension_providers.iter().any(|it| it.name == name);
+    let known = |part: &str, name: &str| built_in(part).contains(&name) || defined(name);
     for item in world.all::<Telemetry>() {
         let logs = item.spec.access_logging.iter().map(|it| &it.providers).enumerate();
         let traces = item.spec.tracing.iter().map(|it| &it.providers).enumerate();
-        let named =
-            logs.map(|(at, it)| ("accessLogging", at, it)).chain(traces.map(|(at, it)| ("tracing", at, it)));
+        let metrics = item.spec.metrics.iter().map(|it| &it.providers).enumerate();
+        let named = logs
+            .map(|(at, it)| ("accessLogging", at, it))
+            .chain(traces.map(|(at, it)| ("tracing", at, it)))
+            .chain(metrics.map(|(at, it)| ("metrics", at, it)));
         for (part, at, list) in named {
-            for (p, provider) in list.iter().enumerate().filter(|(_, provider)| !known(&provider.name)) {
+            for (p, provider) in list.iter().enumerate().filter(|(_, provider)| !known(part, &provider.name))
+            {
                 let message =
                     format!("the mesh configuration has no provider named {:?}; no effect", provider.name);
                 let field = format!("spec.{part}[{at}].providers[{p}].name");

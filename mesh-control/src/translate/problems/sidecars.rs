@@ -9,6 +9,7 @@ use crate::api::networking::{CaptureMode, Sidecar, VirtualService};
 use crate::problem::Problem;
 use crate::translate::catalog::Catalog;
 use crate::translate::http::MESH;
+use crate::translate::inbound::written_endpoint;
 use crate::translate::scope::{covers, pattern};
 use crate::translate::visibility::{Named, Sight, check_entry};
 use crate::translate::workload;
@@ -19,6 +20,7 @@ pub(super) fn all(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>)
     for item in world.all::<Sidecar>() {
         blame(item.object, problems, |report| {
             egress(world, catalog, &item, report);
+            ingress(item.spec, report);
             without_effect(item.spec, report);
         });
     }
@@ -72,6 +74,19 @@ fn is_declared(world: &World, catalog: &Catalog, entry: &Named) -> bool {
         })
 }
 
+fn ingress(sidecar: &Sidecar, report: &mut Vec<Problem>) {
+    for (at, listener) in sidecar.ingress.iter().enumerate() {
+        if let Err(reason) = written_endpoint(&listener.default_endpoint) {
+            report.push(Problem::error(format!("spec.ingress[{at}].defaultEndpoint"), reason));
+        }
+        let number = listener.port.number;
+        if sidecar.ingress[..at].iter().any(|other| other.port.number == number) {
+            let message = format!("{number} is here twice; the first listener counts");
+            report.push(Problem::warning(format!("spec.ingress[{at}].port.number"), message));
+        }
+    }
+}
+
 fn without_effect(sidecar: &Sidecar, report: &mut Vec<Problem>) {
     let mut tell = |set: bool, field: String| {
         if set {
@@ -83,7 +98,13 @@ fn without_effect(sidecar: &Sidecar, report: &mut Vec<Problem>) {
         let uncaptured = listener.capture_mode == Some(CaptureMode::None);
         tell(uncaptured, format!("spec.egress[{at}].captureMode"));
     }
-    tell(!sidecar.ingress.is_empty(), "spec.ingress".to_owned());
+    for (at, listener) in sidecar.ingress.iter().enumerate() {
+        tell(!listener.bind.is_empty(), format!("spec.ingress[{at}].bind"));
+        let uncaptured = listener.capture_mode == Some(CaptureMode::None);
+        tell(uncaptured, format!("spec.ingress[{at}].captureMode"));
+        tell(listener.tls.is_some(), format!("spec.ingress[{at}].tls"));
+        tell(listener.connection_pool.is_some(), format!("spec.ingress[{at}].connectionPool"));
+    }
     tell(sidecar.inbound_connection_pool.is_some(), "spec.inboundConnectionPool".to_owned());
     let proxy = sidecar.outbound_traffic_policy.as_ref().is_some_and(|policy| policy.egress_proxy.is_some());
     tell(proxy, "spec.outboundTrafficPolicy.egressProxy".to_owned());

@@ -175,5 +175,5 @@ fn a_sidecar_learns_its_ports_and_modes() {
     assert_eq!((own.inbound[0].port, own.inbound[0].mtls), (9080, mesh_core::model::MtlsMode::Strict));
     assert_eq!(own.default_mtls, mesh_core::model::MtlsMode::Strict);
     assert_eq!((own.workload.app.as_str(), own.workload.version.as_str()), ("reviews", "v1"));
-    assert_eq!(own.mesh.access_log.as_ref().unwrap().path, "/dev/stdout");
+    assert_eq!(own.mesh.access_logs[0].path, "/dev/stdout");
 }

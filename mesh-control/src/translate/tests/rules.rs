@@ -231,7 +231,7 @@ fn telemetry_for_one_target_is_nobodys_until_targets_are_supported() {
             Resource::Own(own) => Some(own),
             _ => None,
         });
-        (own.unwrap().mesh.access_log.is_some(), view.problems().len())
+        (!own.unwrap().mesh.access_logs.is_empty(), view.problems().len())
     };
     assert_eq!(log(&silent("")), (false, 0));
     assert_eq!(

@@ -1,6 +1,6 @@
 //! What a Sidecar, or `exportTo`, lets a workload see (semantics.md 18, 29).
 
-use mesh_core::model::{Host, OutboundPolicy, Resource, Role, Root};
+use mesh_core::model::{Host, MtlsMode, OutboundPolicy, Own, Protocol, Resource, Role, Root};
 
 use super::{closure, host_root, pod, proxy, service, sidecar, view};
 use crate::view::View;
@@ -222,4 +222,53 @@ fn problems_tell_what_is_hidden_and_what_shows_nothing() {
     assert!(has(&["egressProxy", "no effect"]), "{told:#?}");
     assert!(has(&["second", "selects pod web-v1", "default/first"]), "{told:#?}");
     assert!(!told.iter().any(|line| line.contains("spec.egress:")), "{told:#?}");
+}
+
+fn own_of(view: &View) -> Own {
+    let found = closure(view, &sidecar("web-v1"), &Root::Own).unwrap();
+    let own = found.into_iter().find_map(|member| match member {
+        Resource::Own(own) => Some(*own),
+        _ => None,
+    });
+    own.unwrap()
+}
+
+/// semantics.md 29: what a Sidecar lists stands in place of what services declare; modes hold for its ports.
+#[test]
+fn ingress_listeners_take_the_place_of_declared_ports() {
+    let spec = "ingress: [{port: {number: 80, name: grpc, protocol: GRPC}, defaultEndpoint: '127.0.0.1:8080'}, \
+                {port: {number: 81, name: tcp, protocol: TCP}, defaultEndpoint: '0.0.0.0:8081'}, \
+                {port: {number: 82, name: http, protocol: HTTP}, defaultEndpoint: 'unix:///s'}]";
+    let strict = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p}\n\
+                  spec: {selector: {matchLabels: {app: web}}, portLevelMtls: {81: {mode: STRICT}}}\n---\n";
+    let view = world(&(strict.to_owned() + &narrowed("default", spec)));
+    let own = own_of(&view);
+    let shown: Vec<_> = own
+        .inbound
+        .iter()
+        .map(|port| {
+            let endpoint = port.endpoint.map(|endpoint| endpoint.to_string());
+            (port.port, port.protocol, port.mtls, endpoint, port.service_name.as_str())
+        })
+        .collect();
+    let address = own_address(&view);
+    assert_eq!(
+        shown,
+        [
+            (80, Protocol::Grpc, MtlsMode::Permissive, Some("127.0.0.1:8080".to_owned()), "web"),
+            (81, Protocol::Tcp, MtlsMode::Strict, Some(format!("{address}:8081")), "web-v1"),
+            (82, Protocol::Http, MtlsMode::Permissive, None, "web-v1"),
+        ]
+    );
+    let told = view.problems().iter().any(|problem| problem.field == "spec.ingress[2].defaultEndpoint");
+    assert!(told, "{:#?}", view.problems());
+    let other = closure(&view, &sidecar("api-v1"), &Root::Own).unwrap();
+    assert!(
+        format!("{other:?}").contains("8080"),
+        "a Sidecar without a selector is for all of the namespace"
+    );
+}
+
+fn own_address(view: &View) -> std::net::IpAddr {
+    view.world().get::<crate::api::core::Pod>("default", "web-v1").unwrap().status.pod_ip.unwrap()
 }

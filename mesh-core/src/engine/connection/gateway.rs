@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
 use super::outbound::{Inside, tell};
 use super::terminate::{self, Terminated};
-use super::{Refused, Through, Worker, downstream, downstream_with};
+use super::{Refused, Through, Worker, downstream, downstream_with, proxy_protocol};
 use crate::decide::Peer;
 use crate::engine::detect::{First, Hello, first_bytes};
 use crate::engine::stream::{Ahead, Stream, Transport};
@@ -25,6 +26,15 @@ struct Arrived {
     port: u16,
 }
 
+impl Arrived {
+    /// As the balancer before us says that its client connected.
+    async fn announced(mut self, wait: Duration) -> Result<Self, Refused> {
+        let client = proxy_protocol::client(&mut self.stream, wait).await.map_err(Refused::NoProxyHeader)?;
+        self.address = client.unwrap_or(self.address);
+        Ok(self)
+    }
+}
+
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     stream: TcpStream,
@@ -33,6 +43,12 @@ pub(super) async fn serve(
 ) -> Result<(), Refused> {
     let local = socket::canonical(stream.local_addr().map_err(Refused::Read)?);
     let arrived = Arrived { stream: Ahead::new(stream), address, local, port };
+    // Boxed: few connections begin so, and all would carry its room for as long as they last.
+    let arrived = if announces_clients(worker)? {
+        Box::pin(arrived.announced(worker.limits().handshake)).await?
+    } else {
+        arrived
+    };
     let snapshot = worker.snapshot();
     let own = snapshot.own().ok_or(Refused::NotReady)?;
     let (listener, _) = own.listener(port).ok_or(Refused::NotReady)?;
@@ -52,6 +68,11 @@ pub(super) async fn serve(
             bytes_or_mesh(worker, arrived).await
         }
     }
+}
+
+/// Whether a balancer stands before us that says who its clients are.
+fn announces_clients(worker: &Worker) -> Result<bool, Refused> {
+    Ok(worker.snapshot().own().ok_or(Refused::NotReady)?.model().mesh.proxy_protocol)
 }
 
 /// As [`http_or_mesh`], for bytes. Whoever says nothing at first waits for the server to speak, and is not of the mesh.

@@ -8,17 +8,20 @@ use std::time::{Instant, SystemTime};
 use crate::decide::Permits;
 use crate::decide::answer::{Reason, is_grpc};
 use crate::engine::connection::Downstream;
+use crate::engine::own::OwnFacts;
 use crate::engine::pool::Facts;
 use crate::engine::tunnel::Counted;
 use crate::engine::worker::Worker;
 use crate::failure::Failure;
-use crate::message::{Headers, RequestHead};
+use crate::message::{Headers, RequestHead, ResponseHead};
+use crate::model::ProxyHeaders;
 use crate::telemetry::record::LoggedRequest;
-use crate::telemetry::{Counter, Record, RequestProtocol};
+use crate::telemetry::{Counter, Record, RequestProtocol, Shown};
 
 /// A request's record. When it is dropped without an end, the client has gone.
 pub(super) struct Account {
     worker: Rc<Worker>,
+    own: Option<Rc<OwnFacts>>,
     record: Box<Record>,
     started: Instant,
     received: Rc<Cell<u64>>,
@@ -32,6 +35,7 @@ impl Account {
         let record = Record { started: Some(SystemTime::now()), ..downstream.record(worker) };
         Self {
             worker: Rc::clone(worker),
+            own: worker.own(),
             record: Box::new(record),
             started: Instant::now(),
             received: Rc::default(),
@@ -40,10 +44,23 @@ impl Account {
         }
     }
 
+    /// What the proxy itself is, as it was when the request came; `None` before it is known.
+    pub(super) fn own(&self) -> Option<Rc<OwnFacts>> {
+        self.own.clone()
+    }
+
+    /// Headers that the proxy writes of its own accord; `None` is as usual.
+    pub(super) fn headers(&self) -> Option<&ProxyHeaders> {
+        self.own.as_deref().map(|own| &own.headers)
+    }
+
     /// Adds what the request says.
     pub(super) fn request(&mut self, head: &RequestHead) {
         self.record.protocol = if is_grpc(head) { RequestProtocol::Grpc } else { RequestProtocol::Http };
-        self.record.request = Some(LoggedRequest::of(head));
+        self.record.request = Some(match &self.own {
+            Some(own) => LoggedRequest::of(head, &own.shown),
+            None => LoggedRequest::of(head, &Shown::default()),
+        });
     }
 
     /// The client may be another than the peer: what the log names is who was before the trusted proxies.
@@ -98,6 +115,14 @@ impl Account {
     pub(super) fn grpc_status(&mut self, headers: &Headers) {
         if let Some(status) = headers.get_str("grpc-status").and_then(|text| text.parse().ok()) {
             self.record.grpc_status = Some(status);
+        }
+    }
+
+    /// Adds the headers of the response that are shown.
+    pub(super) fn response(&mut self, head: &ResponseHead) {
+        self.record.status = head.status;
+        if let Some(own) = &self.own {
+            self.record.response_headers = own.shown.of_response(&head.headers);
         }
     }
 

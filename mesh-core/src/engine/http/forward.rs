@@ -24,7 +24,7 @@ use crate::engine::stream::Ahead;
 use crate::engine::worker::Worker;
 use crate::failure::Failure;
 use crate::guard::RetryPermit;
-use crate::message::RequestHead;
+use crate::message::{ORIGINAL_PATH, RequestHead};
 use crate::snapshot::{Cluster, RequestPermit};
 use crate::telemetry::Counter;
 use attempt::{Answered, Attempt, Failed};
@@ -39,11 +39,15 @@ pub(super) async fn forward(
     mut account: Account,
 ) -> Reply {
     account.hold(std::mem::take(&mut plan.permits));
+    let tells_path = account.headers().is_none_or(|headers| !headers.omits_debug);
     let record = account.record();
     record.route = Some(plan.route_name.clone());
     plan.edit_request(&mut head);
     let external = plan.cluster.as_ref().is_some_and(|cluster| cluster.model.external);
     headers::depart(&mut head, &record.trace, external);
+    if !tells_path {
+        head.headers.remove(ORIGINAL_PATH);
+    }
     let permit = match plan.cluster.as_deref().map(Cluster::admit).transpose() {
         Ok(permit) => permit,
         Err(failure) => return serve::respond(downstream, Answer::failure(failure, &head), account),
@@ -116,7 +120,10 @@ impl<'a> Tries<'a> {
         let mut number = 1;
         let mut permit: Option<RetryPermit> = None;
         loop {
-            headers::attempt(&mut self.head.headers, number);
+            if account.headers().is_none_or(|headers| !headers.omits_attempt_count) {
+                headers::attempt(&mut self.head.headers, number);
+            }
+            account.record().attempts = number;
             let result = self.attempt_once(account).await;
             let Some((backoff, next)) = self.another(&result, number) else {
                 self.replay.settle();
@@ -179,8 +186,8 @@ fn pass_on(
     account.record().upstream_duration = Some(time);
     account.grpc_status(&head.headers);
     plan.edit_response(&mut head);
-    headers::answer(&mut head, downstream, Some(time));
-    account.record().status = head.status;
+    headers::answer(&mut head, downstream, account.headers(), Some(time));
+    account.response(&head);
     if head.status == 101 {
         let switched = lease.into_stream().map(|(transport, received)| Switched {
             upstream: Ahead::with_seen(transport, received),

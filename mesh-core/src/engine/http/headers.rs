@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::decide::Peer;
 use crate::dice::Dice;
 use crate::engine::connection::{Downstream, Through};
 use crate::engine::own::OwnFacts;
 use crate::failure::{Failure, Replay};
 use crate::identity::SpiffeId;
 use crate::message::{Headers, RequestHead, ResponseHead, Scheme};
+use crate::model::{ClientCertificates, ProxyHeaders, ServerHeader};
 use crate::telemetry::TraceContext;
 
 const CLIENT_CERTIFICATE: &str = "x-forwarded-client-cert";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
-const REQUEST_ID: &str = "x-request-id";
+pub(super) const REQUEST_ID: &str = "x-request-id";
 /// How many gateways of ours the request has passed.
 const HOPS: &str = "x-mesh-hops";
 const MOST_HOPS: u8 = 3;
@@ -47,10 +49,8 @@ pub(super) fn arrive(
     } else if !head.headers.contains(FORWARDED_PROTO) {
         head.headers.append(FORWARDED_PROTO, head.scheme.as_str());
     }
-    client_certificate(&mut head.headers, downstream, own.map(|own| &own.identity));
-    if !head.headers.get(REQUEST_ID).is_some_and(|id| !id.is_empty() && id.len() <= LONGEST_REQUEST_ID) {
-        head.headers.set(REQUEST_ID, request_id(dice));
-    }
+    client_certificate(&mut head.headers, downstream, own);
+    request_id(&mut head.headers, own, dice);
     Ok(())
 }
 
@@ -71,12 +71,10 @@ pub(super) fn take_unserved(answer: &mut Headers) -> bool {
     marked
 }
 
-/// What only the mesh itself may say is removed from requests that come from outside.
+/// What only the mesh itself may say is removed from requests that come from outside. Who the client says to be is
+/// [`client_certificate`]'s.
 fn sanitize(head: &mut RequestHead) {
-    head.headers.retain(|field| {
-        let envoy = field.name.len() > 8 && field.name[..8].eq_ignore_ascii_case(b"x-envoy-");
-        !envoy && !field.is(CLIENT_CERTIFICATE)
-    });
+    head.headers.retain(|field| field.name.len() <= 8 || !field.name[..8].eq_ignore_ascii_case(b"x-envoy-"));
 }
 
 fn count_hop(headers: &mut Headers) -> Result<(), Failure> {
@@ -106,22 +104,43 @@ fn append_forwarded_for(headers: &mut Headers, downstream: &Downstream) {
     headers.set(FORWARDED_FOR, all);
 }
 
-/// Who called over mesh TLS is added beside the callers before; nobody else's word about callers passes.
-fn client_certificate(headers: &mut Headers, downstream: &Downstream, own: Option<&SpiffeId>) {
-    let before = headers.get_str(CLIENT_CERTIFICATE).map(str::to_owned);
-    headers.remove(CLIENT_CERTIFICATE);
-    let tls = downstream.peer.tls.as_ref();
-    let Some(hash) = tls.and_then(|tls| tls.client_certificate_hash.as_ref()) else { return };
-    let element = match tls.and_then(|tls| tls.client_certificate.as_ref()) {
+/// What upstreams are told of who called. A sidecar's own application has nobody's word to pass on.
+fn client_certificate(headers: &mut Headers, downstream: &Downstream, own: Option<&OwnFacts>) {
+    use ClientCertificates as Mode;
+    let mode = match (own.map_or(Mode::Usual, |own| own.headers.client_certificates), &downstream.through) {
+        (_, Through::Outbound(_)) => Mode::Sanitize,
+        (Mode::Usual, Through::Inbound(_)) => Mode::AppendForward,
+        (Mode::Usual, Through::Gateway { .. }) => Mode::SanitizeSet,
+        (chosen, _) => chosen,
+    };
+    let element = client_element(&downstream.peer, own.map(|own| &own.identity));
+    forward_certificate(headers, mode, element);
+}
+
+fn forward_certificate(headers: &mut Headers, mode: ClientCertificates, element: Option<String>) {
+    use ClientCertificates as Mode;
+    match (mode, element) {
+        (Mode::AlwaysForwardOnly, _) | (Mode::ForwardOnly, Some(_)) => {}
+        (Mode::AppendForward, Some(element)) => append(headers, &element),
+        (Mode::SanitizeSet | Mode::Usual, Some(element)) => headers.set(CLIENT_CERTIFICATE, element),
+        (_, None) | (Mode::Sanitize, _) => headers.remove(CLIENT_CERTIFICATE),
+    }
+}
+
+fn append(headers: &mut Headers, element: &str) {
+    let before: Vec<_> = headers.get_all(CLIENT_CERTIFICATE).map(String::from_utf8_lossy).collect();
+    let all = if before.is_empty() { element.to_owned() } else { format!("{},{element}", before.join(",")) };
+    headers.set(CLIENT_CERTIFICATE, all);
+}
+
+/// The client's certificate, where it has shown one that was verified.
+fn client_element(peer: &Peer, own: Option<&SpiffeId>) -> Option<String> {
+    let tls = peer.tls.as_ref()?;
+    let hash = tls.client_certificate_hash.as_ref()?;
+    Some(match tls.client_certificate.as_ref() {
         Some(outside) => outside.to_string(),
-        None => mesh_element(hash, downstream.peer.identity.as_ref(), own),
-    };
-    let appends = matches!(downstream.through, Through::Inbound(_));
-    let value = match before {
-        Some(before) if appends => format!("{before},{element}"),
-        _ => element,
-    };
-    headers.append(CLIENT_CERTIFICATE, value);
+        None => mesh_element(hash, peer.identity.as_ref(), own),
+    })
 }
 
 fn mesh_element(hash: &str, caller: Option<&SpiffeId>, own: Option<&SpiffeId>) -> String {
@@ -136,8 +155,19 @@ fn mesh_element(hash: &str, caller: Option<&SpiffeId>, own: Option<&SpiffeId>) -
     element
 }
 
+/// A request that has no usable name gets one. What cannot be used is removed even where none is to be given.
+fn request_id(headers: &mut Headers, own: Option<&OwnFacts>, dice: &mut Dice) {
+    let given = headers.get(REQUEST_ID).map(|id| !id.is_empty() && id.len() <= LONGEST_REQUEST_ID);
+    let omits = own.is_some_and(|own| own.headers.omits_request_id);
+    match (given, omits) {
+        (Some(true), _) | (None, true) => {}
+        (Some(false), true) => headers.remove(REQUEST_ID),
+        (_, false) => headers.set(REQUEST_ID, new_request_id(dice)),
+    }
+}
+
 /// A random UUID (RFC 9562 §5.4).
-fn request_id(dice: &mut Dice) -> String {
+fn new_request_id(dice: &mut Dice) -> String {
     let mut word = || u128::from(dice.roll());
     let bits = (word() << 96) | (word() << 64) | (word() << 32) | word();
     let bits = bits & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
@@ -151,6 +181,7 @@ pub(super) fn depart(head: &mut RequestHead, trace: &TraceContext, external: boo
     if external {
         // What the mesh says among itself is nobody's business outside (design: D7).
         sanitize(head);
+        head.headers.remove(CLIENT_CERTIFICATE);
         head.headers.remove(HOPS);
     }
 }
@@ -161,14 +192,68 @@ pub(super) fn attempt(headers: &mut Headers, number: u32) {
 }
 
 /// Makes a response ready to leave.
-pub(super) fn answer(head: &mut ResponseHead, downstream: &Downstream, upstream_time: Option<Duration>) {
-    if let Some(time) = upstream_time {
+pub(super) fn answer(
+    head: &mut ResponseHead,
+    downstream: &Downstream,
+    own: Option<&ProxyHeaders>,
+    upstream_time: Option<Duration>,
+) {
+    if let Some(time) = upstream_time.filter(|_| own.is_none_or(|own| !own.omits_debug)) {
         let time = itoa::Buffer::new().format(time.as_millis()).to_owned();
         head.headers.set("x-envoy-upstream-service-time", time);
     }
-    let name = match downstream.through {
+    let usual: &'static str = match downstream.through {
         Through::Outbound(_) => "envoy",
         Through::Inbound(_) | Through::Gateway { .. } => "istio-envoy",
     };
-    head.headers.set("server", Bytes::from_static(name.as_bytes()));
+    match own.map(|own| &own.server) {
+        Some(ServerHeader::Untouched) => {}
+        Some(ServerHeader::Named(name)) => head.headers.set("server", name.clone()),
+        Some(ServerHeader::Usual) | None => {
+            head.headers.set("server", Bytes::from_static(usual.as_bytes()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::decide::TlsFacts;
+
+    fn arrived(mode: ClientCertificates) -> Option<String> {
+        let peer = Peer {
+            address: ([192, 0, 2, 1], 1).into(),
+            local: ([10, 0, 0, 1], 443).into(),
+            identity: None,
+            workload: None,
+            tls: Some(TlsFacts {
+                client_certificate_hash: Some(Arc::from("aa")),
+                client_certificate: Some(Arc::from("Hash=aa")),
+                ..TlsFacts::default()
+            }),
+        };
+        let mut headers = Headers::default();
+        headers.append(CLIENT_CERTIFICATE, "Hash=b1");
+        headers.append(CLIENT_CERTIFICATE, "Hash=b2");
+        forward_certificate(&mut headers, mode, client_element(&peer, None));
+        let all: Vec<_> = headers.get_all(CLIENT_CERTIFICATE).map(String::from_utf8_lossy).collect();
+        (!all.is_empty()).then(|| all.join(","))
+    }
+
+    /// semantics.md 39: Envoy's five modes, for a client whose certificate was verified.
+    #[test]
+    fn s39_a_verified_client_is_forwarded_as_the_mode_says() {
+        use ClientCertificates as Mode;
+        for (mode, expected) in [
+            (Mode::Sanitize, None),
+            (Mode::ForwardOnly, Some("Hash=b1,Hash=b2")),
+            (Mode::AppendForward, Some("Hash=b1,Hash=b2,Hash=aa")),
+            (Mode::SanitizeSet, Some("Hash=aa")),
+            (Mode::AlwaysForwardOnly, Some("Hash=b1,Hash=b2")),
+        ] {
+            assert_eq!(arrived(mode).as_deref(), expected, "{mode:?}");
+        }
+    }
 }

@@ -20,7 +20,8 @@ use crate::engine::resolve::{self, MAX_QUESTIONS};
 use crate::engine::worker::Worker;
 use crate::failure::Failure;
 use crate::message::{Headers, RequestHead, ResponseHead};
-use crate::model::PathNormalization;
+use crate::model::{PathNormalization, Tracing};
+use crate::telemetry::trace::roll_of;
 use crate::telemetry::{Counter, TraceContext};
 
 /// Serves a request. It is reported when its answer has been sent, or when this future is dropped: then the client went.
@@ -60,7 +61,7 @@ fn arrive(
 ) -> Result<(), Failure> {
     // Only what policy still sees afterwards may be switched to: a tunnel of HTTP/2 would carry requests past it.
     head.upgrade.take_if(|protocol| !protocol.eq_ignore_ascii_case(b"websocket"));
-    let own = worker.own();
+    let own = account.own();
     let trusted = own.as_ref().map_or(0, |own| own.trusted_proxies);
     let mode = own.as_ref().map(|own| own.path_normalization).unwrap_or_default();
     let canonical = canonicalize(head, mode);
@@ -68,13 +69,23 @@ fn arrive(
         canonical.and_then(|()| worker.dice(|dice| headers::arrive(head, downstream, own.as_deref(), dice)));
     account.request(head);
     account.client(client_address(head, downstream.entry(), &downstream.peer, trusted));
-    let sampling = own.as_ref().and_then(|own| own.sampling);
-    account.record().trace = worker.random(|random| {
+    let tracing = own.as_ref().and_then(|own| own.tracing(account.record().side()));
+    account.record().trace = trace(worker, head, tracing);
+    arrived
+}
+
+/// The trace that the request is part of.
+fn trace(worker: &Worker, head: &RequestHead, tracing: Option<&Tracing>) -> TraceContext {
+    let roll = |random: &mut fastrand::Rng, tracing: &Tracing| {
+        let id = tracing.by_request_id.then(|| head.headers.get(headers::REQUEST_ID)).flatten();
+        id.and_then(roll_of).unwrap_or_else(|| random.u32(..))
+    };
+    let context = worker.random(|random| {
         TraceContext::join(&head.headers, random, |random| {
-            sampling.is_some_and(|share| share.hits(random.u32(..)))
+            tracing.is_some_and(|tracing| tracing.sampling.hits(roll(random, tracing)))
         })
     });
-    arrived
+    if tracing.is_some_and(|tracing| tracing.keep_headers) { context.keeping_headers() } else { context }
 }
 
 /// One path for routes, policy, the log and the upstream alike (security: one canonical request).
@@ -123,7 +134,7 @@ async fn judge(
             }
             Decision::Ask(Question::Edit(edits)) => {
                 edits.apply(head);
-                // A token that came in the query is not for the log.
+                // What is on record is what goes on: without the token, with the headers made of it.
                 account.request(head);
                 decide.resume(decide::Reply::Edited);
             }
@@ -162,11 +173,12 @@ pub(super) fn respond(downstream: &Downstream, answer: Answer, mut account: Acco
         .or_else(|| answer.denial.map(|d| d.to_string().into()));
     account.grpc_status(&answer.headers);
     let mut head = ResponseHead { status: answer.status, headers: answer.headers };
-    if account.record().failure == Some(Failure::Overflow) {
+    let tells = account.headers().is_none_or(|headers| !headers.omits_debug);
+    if tells && account.record().failure == Some(Failure::Overflow) {
         head.headers.append("x-envoy-overloaded", "true");
     }
-    headers::answer(&mut head, downstream, None);
-    account.record().status = head.status;
+    headers::answer(&mut head, downstream, account.headers(), None);
+    account.response(&head);
     Reply { head, body: metered(Body::full(answer.body), account, (), None), switched: None }
 }
 

@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use super::harness::*;
 use crate::engine::Settings;
 use crate::model::{
-    HostPattern, Listener, ListenerProtocol, Protocol, Resource, Role, Secret, Server, ServerTls, TlsMode,
+    ClientCertificates, HostPattern, Listener, ListenerProtocol, Own, Protocol, ProxyHeaders, Resource, Role,
+    Secret, Server, ServerHeader, ServerTls, TlsMode,
 };
 
 fn listener(port: u16) -> Listener {
@@ -189,5 +190,80 @@ async fn forwarded_headers_count_only_behind_trusted_proxies() {
         let answer = ask(connect(port).await, request).await.to_lowercase();
         assert!(answer.contains(&format!("x-forwarded-proto: {proto}\r\n")), "{answer}");
         assert!(answer.contains("x-forwarded-for: 1.1.1.1,127.0.0.1\r\n"), "{answer}");
+    }
+}
+
+/// A gateway on a port, with its own settings changed.
+fn gateway_with(port: u16, upstream: &Upstream, change: impl FnOnce(&mut Own)) -> Mesh {
+    let mut resources = closure(&[port], upstream);
+    let mut own = own(Role::Ingress);
+    own.listeners = vec![listener(port)];
+    change(&mut own);
+    resources[0] = Resource::Own(Box::new(own));
+    let settings = Settings { gateway: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..Settings::default() };
+    Mesh::start(settings, Default::default(), resources)
+}
+
+/// semantics.md 35: the client that the balancer names counts; who names none is turned away.
+#[tokio::test]
+async fn a_balancer_says_by_the_proxy_protocol_who_its_client_is() {
+    let upstream = Upstream::start(ok).await;
+    let port = dead().await.port();
+    let _mesh = gateway_with(port, &upstream, |own| own.mesh.proxy_protocol = true);
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let announced = format!("PROXY TCP4 192.0.2.7 10.0.0.1 4000 80\r\n{request}");
+    let answer = ask(connect(port).await, &announced).await.to_lowercase();
+    assert!(answer.contains("x-forwarded-for: 192.0.2.7\r\n"), "{answer}");
+    let mut silent = connect(port).await;
+    silent.write_all(request.as_bytes()).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = silent.read_to_end(&mut rest).await;
+    assert_eq!(rest, b"", "answered without being told who asks");
+}
+
+/// semantics.md 40: what the operator has switched off is not written, and what was there stays.
+#[tokio::test]
+async fn headers_of_the_proxys_own_can_be_switched_off() {
+    let upstream = Upstream::start(ok).await;
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let port = dead().await.port();
+    let _usual = gateway_with(port, &upstream, |_| {});
+    let usual = ask(connect(port).await, request).await.to_lowercase();
+    let port = dead().await.port();
+    let _mesh = gateway_with(port, &upstream, |own| {
+        own.mesh.headers = ProxyHeaders {
+            server: ServerHeader::Named("mine".to_owned()),
+            omits_request_id: true,
+            omits_attempt_count: true,
+            omits_debug: true,
+            ..ProxyHeaders::default()
+        };
+    });
+    let bare = ask(connect(port).await, request).await.to_lowercase();
+    for header in ["x-request-id:", "x-envoy-attempt-count:", "x-envoy-upstream-service-time:"] {
+        assert!(usual.contains(header), "{header} in {usual}");
+        assert!(!bare.contains(header), "{header} in {bare}");
+    }
+    assert!(usual.contains("server: istio-envoy\r\n") && bare.contains("server: mine\r\n"), "{bare}");
+}
+
+/// semantics.md 39: without a certificate only ALWAYS_FORWARD_ONLY believes a client.
+#[tokio::test]
+async fn who_shows_no_certificate_is_believed_only_where_everybody_is() {
+    let upstream = Upstream::start(ok).await;
+    use ClientCertificates as Mode;
+    for (mode, believed) in [
+        (Mode::Usual, false),
+        (Mode::Sanitize, false),
+        (Mode::ForwardOnly, false),
+        (Mode::AppendForward, false),
+        (Mode::SanitizeSet, false),
+        (Mode::AlwaysForwardOnly, true),
+    ] {
+        let port = dead().await.port();
+        let _mesh = gateway_with(port, &upstream, |own| own.mesh.headers.client_certificates = mode);
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-client-cert: Hash=forged\r\n\r\n";
+        let answer = ask(connect(port).await, request).await;
+        assert_eq!(answer.contains("Hash=forged"), believed, "{mode:?}: {answer}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
@@ -37,7 +38,7 @@ fn captured_queries_are_answered_and_the_proxys_own_leave_the_pod() {
             LocalSet::new().block_on(&runtime, async {
                 let listeners =
                     Listeners::bind((Ipv4Addr::LOCALHOST, 15053).into()).await.expect("free port");
-                spawn_local(Rc::new(Server::new(settings, lookup)).serve(listeners));
+                spawn_local(Rc::new(Server::new(settings, lookup, Arc::default())).serve(listeners));
 
                 let inside = spawn_blocking(|| resolve("reviews.default.svc.cluster.local."))
                     .await

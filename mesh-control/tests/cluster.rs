@@ -1,0 +1,202 @@
+//! The control plane's dealings with a real API server: watches over a restart, identity, the authority, leadership, status.
+//!
+//! One test, because the API server takes longer to start than everything that is asked of it.
+#![expect(clippy::unwrap_used, reason = "in a test, what cannot be unwrapped is the failure")]
+
+#[path = "cluster/api_server.rs"]
+mod api_server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_server::ApiServer;
+use kube::Client;
+use mesh_control::api::core::{Pod, Service};
+use mesh_control::api::networking::VirtualService;
+use mesh_control::cluster::{authority, leader, roots, status};
+use mesh_control::serve::Plane;
+use mesh_control::source::Change;
+use mesh_control::source::kubernetes::{Scope, watch};
+use mesh_control::tokens::{Reviewer, Verifier};
+use mesh_control::view::View;
+use mesh_control::world::World;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn send(client: &Client, verb: &str, path: &str, body: &Value) -> Result<Value, kube::Error> {
+    let content = if verb == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    let request = http::Request::builder().method(verb).uri(path).header("content-type", content);
+    client.request(request.body(body).unwrap()).await
+}
+
+async fn create(client: &Client, path: &str, body: Value) -> Value {
+    send(client, "POST", path, &body).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Asks until the answer satisfies.
+async fn eventually(client: &Client, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    let asked = async {
+        loop {
+            match send(client, "GET", path, &Value::Null).await {
+                Ok(value) if holds(&value) => return value,
+                _ => sleep(Duration::from_millis(100)).await,
+            }
+        }
+    };
+    timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("not in time: {path}"))
+}
+
+struct Known {
+    changes: mpsc::Receiver<Change>,
+    world: World,
+    removed: usize,
+}
+
+impl Known {
+    async fn until(&mut self, what: &str, holds: impl Fn(&World) -> bool) {
+        let reached = async {
+            while !holds(&self.world) {
+                let change = self.changes.recv().await.unwrap();
+                self.removed += change.removed.len();
+                self.world.apply(change);
+            }
+        };
+        timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+    }
+}
+
+fn service(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 80}]}})
+}
+
+/// Like the real one as far as an API server cares: structural, with status, and anything inside.
+fn virtual_services() -> Value {
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({
+        "metadata": {"name": "virtualservices.networking.istio.io"},
+        "spec": {
+            "group": "networking.istio.io", "scope": "Namespaced",
+            "names": {"plural": "virtualservices", "singular": "virtualservice", "kind": "VirtualService"},
+            "versions": [{
+                "name": "v1beta1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": open, "status": open}}},
+            }],
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_control_plane_on_a_real_api_server() {
+    let Some(mut server) = ApiServer::start().await else { return };
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let client = server.client();
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    create(&client, "/api/v1/namespaces", json!({"metadata": {"name": "mesh-system"}})).await;
+    create(&client, "/api/v1/namespaces/default/services", service("web")).await;
+
+    // What is there, and a kind that comes later, in a version that is not the newest.
+    let changes = watch(client.clone(), Scope::default(), stop.clone());
+    let mut known = Known { changes, world: World::default(), removed: 0 };
+    known.until("the service", |world| world.get::<Service>("default", "web").is_some()).await;
+
+    // One authority, whoever asks first.
+    let (a, b) =
+        tokio::join!(authority::open(&client, "mesh-system"), authority::open(&client, "mesh-system"));
+    let authority = a.unwrap();
+    assert_eq!(authority.root(), b.unwrap().root());
+
+    // A token that is bound to a pod, and what is not.
+    let uid = pod(&client).await;
+    let reviewer = Verifier::Review(Reviewer::new(client.clone()));
+    let caller = reviewer.verify(&token(&client, "mesh-ca", Some(&uid)).await).await.unwrap();
+    assert_eq!(
+        (caller.pod.as_str(), caller.pod_uid, caller.service_account.as_str()),
+        ("web-1", uid.clone(), "web")
+    );
+    for refused in
+        [token(&client, "other", Some(&uid)).await, token(&client, "mesh-ca", None).await, "x.y.z".to_owned()]
+    {
+        assert!(reviewer.verify(&refused).await.is_err());
+    }
+    known.until("the pod", |world| world.get::<Pod>("default", "web-1").is_some()).await;
+
+    // Two replicas: one leads; when it leaves, the other does.
+    let terms = leader::Terms {
+        duration: Duration::from_secs(3),
+        give_up: Duration::from_secs(2),
+        retry: Duration::from_millis(300),
+    };
+    let first_stop = CancellationToken::new();
+    let mut first = leader::run(client.clone(), "mesh-system", "a".to_owned(), terms, first_stop.clone());
+    timeout(PATIENCE, first.wait_for(|leads| *leads)).await.unwrap().unwrap();
+    let mut second = leader::run(client.clone(), "mesh-system", "b".to_owned(), terms, stop.clone());
+    sleep(Duration::from_secs(4)).await;
+    assert!(*first.borrow() && !*second.borrow(), "a living leader is left alone");
+    first_stop.cancel();
+    timeout(PATIENCE, second.wait_for(|leads| *leads)).await.unwrap().unwrap();
+
+    // The root in every namespace, and what became of an object.
+    let plane = Plane::new(authority, reviewer);
+    tokio::spawn(roots::publish(client.clone(), Arc::clone(&plane), second.clone(), stop.clone()));
+    tokio::spawn(status::write(client.clone(), Arc::clone(&plane), second, stop.clone()));
+    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    create(&client, crds, virtual_services()).await;
+    let routes = "/apis/networking.istio.io/v1beta1/namespaces/default/virtualservices";
+    eventually(&client, routes, |_| true).await;
+    for (name, timeout) in [("good", "5s"), ("bad", "soon")] {
+        let spec = json!({"hosts": ["web"], "http": [{"timeout": timeout, "route": [{"destination": {"host": "web"}}]}]});
+        let object = json!({"apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService",
+            "metadata": {"name": name}, "spec": spec});
+        create(&client, routes, object).await;
+    }
+    known.until("the route", |world| world.get::<VirtualService>("default", "good").is_some()).await;
+    known.until("the refusal", |world| world.refusals().count() == 1).await;
+    plane.publish(View::new(known.world.clone(), 1));
+    let root = eventually(&client, "/api/v1/namespaces/default/configmaps/mesh-root-cert", |_| true).await;
+    assert_eq!(root["data"]["root-cert.pem"], plane.root());
+    let accepted = |value: &Value| value["status"]["conditions"][0]["status"].as_str().map(str::to_owned);
+    eventually(&client, &format!("{routes}/good"), |value| accepted(value).as_deref() == Some("True")).await;
+    let bad =
+        eventually(&client, &format!("{routes}/bad"), |value| accepted(value).as_deref() == Some("False"))
+            .await;
+    let message = bad["status"]["conditions"][0]["message"].as_str().unwrap();
+    assert!(message.contains("spec.http[0].timeout"), "{message}");
+    let told = |value: &Value| {
+        value["items"].as_array().is_some_and(|all| all.iter().any(|event| event["reason"] == "Invalid"))
+    };
+    eventually(&client, "/api/v1/namespaces/default/events", told).await;
+
+    // An API server that is gone takes nothing with it, and afterwards everything goes on.
+    let removed = known.removed;
+    server.stop();
+    sleep(Duration::from_secs(1)).await;
+    server.start_again().await;
+    create(&client, "/api/v1/namespaces/default/services", service("later")).await;
+    known.until("what came later", |world| world.get::<Service>("default", "later").is_some()).await;
+    assert!(known.world.get::<VirtualService>("default", "good").is_some());
+    assert_eq!(known.removed, removed);
+}
+
+/// Makes a pod with a service account; its UID.
+async fn pod(client: &Client) -> String {
+    create(client, "/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "web"}})).await;
+    let spec = json!({"serviceAccountName": "web", "automountServiceAccountToken": false,
+        "containers": [{"name": "web", "image": "none"}]});
+    let pod = json!({"metadata": {"name": "web-1", "labels": {"app": "web"}}, "spec": spec});
+    let pod = create(client, "/api/v1/namespaces/default/pods", pod).await;
+    pod["metadata"]["uid"].as_str().unwrap().to_owned()
+}
+
+async fn token(client: &Client, audience: &str, pod: Option<&str>) -> String {
+    let bound = pod.map(|uid| json!({"apiVersion": "v1", "kind": "Pod", "name": "web-1", "uid": uid}));
+    let request =
+        json!({"spec": {"audiences": [audience], "expirationSeconds": 600, "boundObjectRef": bound}});
+    let answer = create(client, "/api/v1/namespaces/default/serviceaccounts/web/token", request).await;
+    answer["status"]["token"].as_str().unwrap().to_owned()
+}
