@@ -1,6 +1,6 @@
 //! CustomResourceDefinitions, made of the very types that read the objects.
 //!
-//! [`schema`] asks a type's `Deserialize` what it would take; so a field that is read is in the schema, and no second description
+//! `schema` asks a type's `Deserialize` what it would take; so a field that is read is in the schema, and no second description
 //! of it can go stale. Kinds of other groups keep what we do not know (`x-kubernetes-preserve-unknown-fields`): their
 //! definition is somebody else's, and ours only stands in where theirs is missing. Of our own kinds unknown fields are refused by
 //! clients, and cut off by the API server.

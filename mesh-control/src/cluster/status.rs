@@ -1,7 +1,7 @@
 //! What became of objects, written to the objects: conditions, an Event when something is refused, addresses of Ingresses.
 //!
 //! Only the leader writes, only transitions, and at a bounded pace: a thousand bad objects cost the API server no more than
-//! [`PACE`] allows, and nothing waits for it. Conditions that others wrote stay.
+//! `PACE` allows, and nothing waits for it. Conditions that others wrote stay.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

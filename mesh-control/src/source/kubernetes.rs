@@ -1,8 +1,8 @@
 //! Objects from a Kubernetes API server, kept up to date by lists and watches.
 //!
-//! One task follows each resource ([`follow`]), one task alone gathers what they tell ([`gather`]) and hands on changes. What
-//! is kept in memory is what the mesh reads: objects are trimmed ([`trim`]) as they arrive, of Nodes only the topology is
-//! kept, and of Secrets and ConfigMaps only names, save those that an object names ([`wanted`]).
+//! One task follows each resource (`follow`), one task alone gathers what they tell (`gather`) and hands on changes. What
+//! is kept in memory is what the mesh reads: objects are trimmed (`trim`) as they arrive, of Nodes only the topology is
+//! kept, and of Secrets and ConfigMaps only names, save those that an object names (`wanted`).
 //!
 //! Invariants:
 //! - The first change waits until every resource has been listed once: a world that lacks a policy because it has not been

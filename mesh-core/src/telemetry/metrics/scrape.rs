@@ -239,7 +239,7 @@ fn encode_blocked(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Res
 
 #[expect(clippy::cast_precision_loss, reason = "OpenMetrics sums are floating point")]
 fn encode_histogram(metric: &mut MetricEncoder<'_>, histogram: &HistogramSum) -> Result<(), fmt::Error> {
-    let bounds = BUCKETS.iter().copied().chain([f64::MAX]);
+    let bounds = BUCKETS.iter().copied().chain([f64::INFINITY]);
     let buckets: Vec<(f64, u64)> = bounds.zip(histogram.buckets).collect();
     let count = histogram.buckets.iter().sum();
     metric.encode_histogram::<NoLabelSet>(histogram.sum as f64 / 1000.0, count, &buckets, None)
