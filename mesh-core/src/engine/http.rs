@@ -3,11 +3,14 @@
 mod account;
 mod authorize;
 mod bounded;
+mod clock;
+mod date;
 mod forward;
 mod headers;
 mod meter;
 mod replay;
 mod serve;
+mod tee;
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -4,6 +4,7 @@
 mod authorize;
 mod gateway;
 mod harness;
+mod mirrors;
 mod mutual_tls;
 mod origination;
 mod outbound;

@@ -58,6 +58,12 @@ impl TraceContext {
         Self { formats: Formats::default(), ..self }
     }
 
+    /// The same trace for copies of the request, which are not to show in it.
+    #[must_use]
+    pub fn unsampled(&self) -> Self {
+        Self { sampled: false, ..*self }
+    }
+
     /// Writes our span as the parent of what comes next.
     pub fn inject(&self, headers: &mut Headers) {
         let sampled = u8::from(self.sampled);

@@ -1,6 +1,6 @@
 //! Forwards a request by its plan: try after try, within one deadline.
 //!
-//! The route's timeout spans all tries: a caller who allowed 2 s does not wait 6. Which failure may be tried again is
+//! The route's timeout spans all tries: a caller who allowed 2 s does not wait 6. When it runs is [`Clock`]'s to say. Which failure may be tried again is
 //! `decide::retry`'s to say; the budget and the endpoints are the cluster's.
 
 mod attempt;
@@ -9,10 +9,11 @@ mod mirror;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
 use super::account::Account;
 use super::bounded::bounded;
+use super::clock::Clock;
 use super::meter::metered;
 use super::replay::Replay;
 use super::{Reply, Switched, headers, serve};
@@ -43,8 +44,9 @@ pub(super) async fn forward(
     let record = account.record();
     record.route = Some(plan.route_name.clone());
     plan.edit_request(&mut head);
+    let trace = record.trace;
     let external = plan.cluster.as_ref().is_some_and(|cluster| cluster.model.external);
-    headers::depart(&mut head, &record.trace, external);
+    headers::depart(&mut head, &trace, external);
     if !tells_path {
         head.headers.remove(ORIGINAL_PATH);
     }
@@ -52,21 +54,20 @@ pub(super) async fn forward(
         Ok(permit) => permit,
         Err(failure) => return serve::respond(downstream, Answer::failure(failure, &head), account),
     };
-    mirror::send(worker, &plan, &head, &body);
     let most = plan.rule.as_ref().and_then(|rule| rule.admission.as_ref()?.max_body);
-    let body = bounded(body, most);
-    let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
-    let mut tries = Tries::new(worker, downstream, &plan, head, body, &account);
+    let body = mirror::send(worker, &plan, &head, &trace, bounded(body, most));
+    let (clock, body) = Clock::start(body);
+    let mut tries = Tries::new(worker, downstream, &plan, head, body, &account, &clock);
     let outcome = tokio::select! {
         biased;
         outcome = tries.run(&mut account) => outcome,
-        failure = passed(deadline, worker.limits().stream_idle) => {
+        failure = overdue(&clock, plan.timeout, worker.limits().stream_idle) => {
             tries.abandon();
             Err(Failed::because(failure))
         }
     };
     match outcome {
-        Ok(answered) => pass_on(downstream, &plan, answered, account, permit, deadline),
+        Ok(answered) => pass_on(downstream, &plan, answered, account, permit, clock),
         Err(failed) => {
             account.record().cause = failed.cause;
             let mut answer = Answer::failure(failed.failure, &tries.head);
@@ -77,16 +78,14 @@ pub(super) async fn forward(
 }
 
 /// Ends when the route's time, or the time that a stream may be silent, has passed.
-async fn passed(deadline: Option<Instant>, idle: Duration) -> Failure {
-    match deadline {
-        Some(deadline) => {
-            sleep_until(deadline).await;
-            Failure::UpstreamTimeout
-        }
-        None => {
-            sleep(idle).await;
-            Failure::StreamIdle
-        }
+async fn overdue(clock: &Clock, timeout: Option<Duration>, idle: Duration) -> Failure {
+    let Some(timeout) = timeout else {
+        clock.clone().idle(idle).await;
+        return Failure::StreamIdle;
+    };
+    tokio::select! {
+        () = clock.clone().passed(timeout) => Failure::UpstreamTimeout,
+        () = clock.clone().idle(idle), if clock.has_body() => Failure::StreamIdle,
     }
 }
 
@@ -97,6 +96,7 @@ struct Tries<'a> {
     plan: &'a Plan,
     head: RequestHead,
     replay: Replay,
+    clock: &'a Clock,
     /// Endpoints that have been tried.
     attempt: Attempt,
 }
@@ -109,10 +109,11 @@ impl<'a> Tries<'a> {
         head: RequestHead,
         body: Body,
         account: &Account,
+        clock: &'a Clock,
     ) -> Self {
         let room = worker.limits().replay;
         let replay = Replay::new(body, room, account.received());
-        Self { worker, downstream, plan, head, replay, attempt: Attempt::default() }
+        Self { worker, downstream, plan, head, replay, clock, attempt: Attempt::default() }
     }
 
     /// Tries until there is an answer to pass on, or no point in another try.
@@ -139,11 +140,14 @@ impl<'a> Tries<'a> {
 
     async fn attempt_once(&mut self, account: &mut Account) -> Result<Answered, Failed> {
         let Some(limit) = self.plan.retry.per_try_timeout else { return self.send(account).await };
-        let sent = tokio::time::timeout(limit, self.send(account)).await;
-        sent.unwrap_or_else(|_| {
-            self.attempt.report_timeout(self.worker, self.plan);
-            Err(Failed { sent: true, ..Failed::because(Failure::AttemptTimeout) })
-        })
+        let clock = self.clock.again();
+        tokio::select! {
+            biased;
+            sent = self.send(account) => return sent,
+            () = clock.passed(limit) => {}
+        }
+        self.attempt.report_timeout(self.worker, self.plan);
+        Err(Failed { sent: true, ..Failed::because(Failure::AttemptTimeout) })
     }
 
     /// Whether there is to be another try, after which time, and the permit for it.
@@ -180,7 +184,7 @@ fn pass_on(
     answered: Answered,
     mut account: Account,
     permit: Option<RequestPermit>,
-    deadline: Option<Instant>,
+    clock: Clock,
 ) -> Reply {
     let Answered { mut head, body, lease, active, time } = answered;
     account.record().upstream_duration = Some(time);
@@ -195,6 +199,7 @@ fn pass_on(
         });
         return Reply { head, body: Body::empty(), switched };
     }
+    let deadline = plan.timeout.map(|timeout| clock.passed(timeout));
     let body = metered(body, account, (lease, active, permit), deadline);
     Reply { head, body, switched: None }
 }

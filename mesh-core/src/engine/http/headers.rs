@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::date::add_date;
 use crate::decide::Peer;
 use crate::dice::Dice;
 use crate::engine::connection::{Downstream, Through};
@@ -198,6 +199,7 @@ pub(super) fn answer(
     own: Option<&ProxyHeaders>,
     upstream_time: Option<Duration>,
 ) {
+    add_date(&mut head.headers);
     if let Some(time) = upstream_time.filter(|_| own.is_none_or(|own| !own.omits_debug)) {
         let time = itoa::Buffer::new().format(time.as_millis()).to_owned();
         head.headers.set("x-envoy-upstream-service-time", time);

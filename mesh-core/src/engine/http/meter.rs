@@ -3,8 +3,6 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::time::{Instant, Sleep, sleep_until};
-
 use super::account::Account;
 use crate::engine::body::{Body, BodyError, Frame, Source};
 use crate::failure::Failure;
@@ -14,17 +12,22 @@ use crate::failure::Failure;
 pub(super) struct Metered<H> {
     body: Body,
     rest: Option<(Account, H)>,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
-/// Watches `body` to its end.
-pub(super) fn metered<H: 'static>(body: Body, account: Account, held: H, deadline: Option<Instant>) -> Body {
-    let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-    let mut metered = Metered { body, rest: Some((account, held)), deadline };
+/// Watches `body` to its end; it is cut when `deadline` ends before.
+pub(super) fn metered<H: 'static>(
+    body: Body,
+    account: Account,
+    held: H,
+    deadline: Option<impl Future<Output = ()> + 'static>,
+) -> Body {
+    let mut metered = Metered { body, rest: Some((account, held)), deadline: None };
     if metered.body.is_end() {
         metered.settle(None);
         return Body::empty();
     }
+    metered.deadline = deadline.map(|deadline| Box::pin(deadline) as _);
     Body::stream(metered)
 }
 

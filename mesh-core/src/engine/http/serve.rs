@@ -1,5 +1,6 @@
 //! One request, from its head to its answer. HTTP/1.1 and HTTP/2 alike.
 
+use std::future::Ready;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -179,7 +180,7 @@ pub(super) fn respond(downstream: &Downstream, answer: Answer, mut account: Acco
     }
     headers::answer(&mut head, downstream, account.headers(), None);
     account.response(&head);
-    Reply { head, body: metered(Body::full(answer.body), account, (), None), switched: None }
+    Reply { head, body: metered(Body::full(answer.body), account, (), None::<Ready<()>>), switched: None }
 }
 
 /// Answers what the codec could not take for a request.

@@ -31,6 +31,23 @@ async fn a_request_reaches_an_endpoint_and_its_answer_comes_back() {
     }
 }
 
+/// RFC 9110 §6.6.1.
+#[tokio::test]
+async fn every_answer_says_when_it_was_made() {
+    let dated = "HTTP/1.1 200 OK\r\ndate: Tue, 15 Nov 1994 08:12:31 GMT\r\ncontent-length: 0\r\n\r\n";
+    let upstream =
+        Upstream::start(|request| if request.starts_with("GET /dated") { dated.to_owned() } else { ok("") })
+            .await;
+    let mesh = Mesh::outbound(service(|_, _| {}, &[upstream.address]));
+    let answer = mesh.get("/dated").await;
+    assert_eq!(answer.matches("date: ").count(), 1, "{answer}");
+    assert!(answer.contains("date: Tue, 15 Nov 1994 08:12:31 GMT\r\n"), "{answer}");
+    let answer = mesh.get("/").await;
+    let date = answer.lines().find_map(|line| line.strip_prefix("date: ")).expect("a date");
+    let age = std::time::SystemTime::now().duration_since(httpdate::parse_http_date(date).unwrap()).unwrap();
+    assert!(age < Duration::from_secs(60), "{date}");
+}
+
 /// PN-01 and PN-03: what policy and routes look at is what the upstream gets.
 #[tokio::test]
 async fn paths_are_canonical_before_anything_looks_at_them() {

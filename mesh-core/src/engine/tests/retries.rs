@@ -70,6 +70,41 @@ async fn the_routes_timeout_spans_all_tries() {
     assert_eq!(silent.requests(), 3, "tries of 200 ms within 500 ms");
 }
 
+/// The client's own time is not the route's: an upload may take as long as the client likes.
+#[tokio::test]
+async fn a_slow_upload_does_not_use_up_the_routes_timeout() {
+    let upstream = Upstream::start(ok).await;
+    let per_try = Some(Millis::new(150));
+    let mesh = Mesh::outbound(service(
+        |rule, _| {
+            rule.timeout = Some(Millis::new(200));
+            rule.retry = RetryPolicy { per_try_timeout: per_try, ..RetryPolicy::default() };
+        },
+        &[upstream.address],
+    ));
+    let mut stream = mesh.connect().await;
+    let head = format!("POST / HTTP/1.1\r\nHost: {SERVICE}:9080\r\nContent-Length: 8\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for piece in ["half", "half"] {
+        // Time itself is what is tested.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stream.write_all(piece.as_bytes()).await.unwrap();
+    }
+    let answer = response(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("halfhalf"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_that_has_arrived_is_answered_in_time_whether_or_not_it_was_taken() {
+    let silent = Upstream::start(|_| "hang".into()).await;
+    let mesh = Mesh::outbound(service(|rule, _| rule.timeout = Some(Millis::new(200)), &[silent.address]));
+    let began = Instant::now();
+    let request = format!("POST / HTTP/1.1\r\nHost: {SERVICE}:9080\r\nContent-Length: 4\r\n\r\nbody");
+    let answer = ask(mesh.connect().await, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
 /// FT-22: the upstream closes an idle connection just when the next request goes out.
 #[tokio::test]
 async fn a_pooled_connection_that_was_closed_costs_no_request() {
