@@ -4,22 +4,18 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use rustls_pki_types::CertificateDer;
+use tokio::time::{Instant, sleep_until};
 
-use crate::backend::find;
-use crate::case::Case;
+use crate::case::{Case, Entrance};
+use crate::link::{self, Link};
 
 /// The host that all subjects route by.
 pub(crate) const HOST: &str = "bench.example";
 /// Longest latency that is told apart, in microseconds.
 const MAX_LATENCY: u64 = 60_000_000;
-/// For one request; one that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a stretch of load showed.
 #[derive(Debug)]
@@ -34,22 +30,20 @@ pub(crate) struct Load {
 pub(crate) struct Generator {
     case: Case,
     request: Vec<u8>,
-    connections: Vec<TcpStream>,
+    links: Vec<Link>,
 }
 
 impl Generator {
     /// Connects, and sends one request on each connection, so that nothing is new when it counts.
-    pub(crate) async fn open(address: SocketAddr, case: Case) -> anyhow::Result<Self> {
-        let mut connections = Vec::with_capacity(case.connections);
-        for _ in 0..case.connections {
-            let stream = TcpStream::connect(address).await.context("cannot connect")?;
-            stream.set_nodelay(true)?;
-            connections.push(stream);
-        }
-        let mut generator = Self { case, request: request(case), connections };
-        let mut buffer = Vec::new();
-        for stream in &mut generator.connections {
-            exchange(stream, &generator.request, case.response, &mut buffer).await?;
+    pub(crate) async fn open(
+        address: SocketAddr,
+        case: Case,
+        certificate: &CertificateDer<'static>,
+    ) -> anyhow::Result<Self> {
+        let links = link::open(address, case, certificate).await?;
+        let mut generator = Self { case, request: request(case), links };
+        for link in &mut generator.links {
+            link.exchange(case, &generator.request).await?;
         }
         Ok(generator)
     }
@@ -59,8 +53,7 @@ impl Generator {
         let (start, next) = (Instant::now(), Cell::new(0_u64));
         let latencies = RefCell::new(Histogram::new_with_max(MAX_LATENCY, 3)?);
         let (case, request) = (self.case, &self.request);
-        try_join_all(self.connections.iter_mut().map(async |stream| {
-            let mut buffer = Vec::with_capacity(16 * 1024);
+        try_join_all(self.links.iter_mut().map(async |link| {
             loop {
                 let number = next.replace(next.get() + 1);
                 #[expect(clippy::cast_precision_loss, reason = "no run sends 2^52 requests")]
@@ -70,7 +63,7 @@ impl Generator {
                 }
                 let scheduled = start + offset;
                 sleep_until(scheduled).await;
-                exchange(stream, request, case.response, &mut buffer).await?;
+                link.exchange(case, request).await?;
                 let latency = u64::try_from(scheduled.elapsed().as_micros()).unwrap_or(MAX_LATENCY);
                 latencies.borrow_mut().saturating_record(latency);
             }
@@ -90,56 +83,11 @@ fn request(case: Case) -> Vec<u8> {
     if body > 0 {
         text.push_str(&format!("content-type: application/octet-stream\r\ncontent-length: {body}\r\n"));
     }
+    if case.entrance == Entrance::Handshakes {
+        text.push_str("connection: close\r\n");
+    }
     text.push_str("\r\n");
     let mut bytes = text.into_bytes();
     bytes.resize(bytes.len() + body, b'y');
     bytes
-}
-
-async fn exchange(
-    stream: &mut TcpStream,
-    request: &[u8],
-    expected: usize,
-    buffer: &mut Vec<u8>,
-) -> anyhow::Result<()> {
-    timeout(PATIENCE, exchange_unbounded(stream, request, expected, buffer))
-        .await
-        .with_context(|| format!("no answer within {PATIENCE:?}"))?
-}
-
-async fn exchange_unbounded(
-    stream: &mut TcpStream,
-    request: &[u8],
-    expected: usize,
-    buffer: &mut Vec<u8>,
-) -> anyhow::Result<()> {
-    stream.write_all(request).await?;
-    buffer.clear();
-    let head = loop {
-        ensure!(stream.read_buf(buffer).await? > 0, "the connection was closed");
-        if let Some(end) = find(buffer, b"\r\n\r\n") {
-            break end + 4;
-        }
-    };
-    ensure!(buffer.starts_with(b"HTTP/1.1 200"), "answered {:?}", String::from_utf8_lossy(&buffer[..head]));
-    let mut left = length(&buffer[..head], expected)?
-        .checked_sub(buffer.len() - head)
-        .context("more came than was announced")?;
-    while left > 0 {
-        buffer.clear();
-        buffer.reserve(64 * 1024);
-        let read = stream.read_buf(buffer).await?;
-        ensure!(read > 0, "cut within a body");
-        left = left.checked_sub(read).context("more came than was announced")?;
-    }
-    Ok(())
-}
-
-/// The body's length, which must be the one that was asked for.
-fn length(head: &[u8], expected: usize) -> anyhow::Result<usize> {
-    let text = std::str::from_utf8(head)?.to_ascii_lowercase();
-    let value = text.lines().find_map(|line| line.strip_prefix("content-length:"));
-    let length: usize = value.context("no content-length")?.trim().parse()?;
-    ensure!(length == expected, "answered {length} bytes instead of {expected}");
-    Ok(length)
 }

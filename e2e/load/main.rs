@@ -10,8 +10,11 @@
 
 mod backend;
 mod case;
+mod certificate;
 mod forwarder;
 mod generator;
+mod instructions;
+mod link;
 mod mesh;
 mod pods;
 mod process;
@@ -72,6 +75,15 @@ impl Measurement {
 enum Role {
     /// Start a mesh of many pods on this machine and show what it takes, idle and under load
     Pods(pods::Size),
+    /// Count instructions per operation with valgrind and compare them with the committed ones
+    Instructions {
+        /// Write the counts to this file instead of comparing them
+        #[arg(long, value_name = "FILE")]
+        bless: Option<PathBuf>,
+    },
+    /// One operation, so many times
+    #[command(hide = true)]
+    Operation { name: String, times: u64 },
     /// The backend that all subjects forward to
     #[command(hide = true)]
     Backend,
@@ -96,6 +108,11 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: Arguments) -> anyhow::Result<()> {
+    match &arguments.role {
+        Some(Role::Instructions { bless }) => return instructions::measure(bless.as_deref()),
+        Some(Role::Operation { name, times }) => return instructions::run(name, *times),
+        _ => {}
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
@@ -103,7 +120,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
             Some(Role::Pods(size)) => pods::measure(&size),
             Some(Role::Backend) => backend::serve().await,
             Some(Role::Forwarder { listen, backend }) => forwarder::serve(listen, backend).await,
-            None => round::measure(&arguments.measurement).await,
+            _ => round::measure(&arguments.measurement).await,
         }
     })
 }

@@ -9,21 +9,33 @@ use anyhow::{Context as _, bail};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
+use crate::certificate::Certificate;
 use crate::generator::HOST;
 use crate::process::{Running, binary, free_address};
 
 const READY: Duration = Duration::from_secs(20);
 
-/// Starts both; the gateway is what is measured.
+/// Both, running; the gateway is what is measured.
+pub(crate) struct Started {
+    /// Where it takes cleartext, of either version.
+    pub(crate) clear: SocketAddr,
+    pub(crate) tls: SocketAddr,
+    pub(crate) gateway: Running,
+    pub(crate) control: Running,
+}
+
+/// Starts both.
 pub(crate) async fn start(
     backend: SocketAddr,
     folder: &Path,
-) -> anyhow::Result<(SocketAddr, Running, Vec<Running>)> {
+    certificate: &Certificate,
+) -> anyhow::Result<Started> {
     let folder = folder.join("mesh");
     let objects = folder.join("objects");
     std::fs::create_dir_all(&objects)?;
-    let (gateway, control, admin) = (free_address()?, free_address()?, free_address()?);
-    std::fs::write(objects.join("objects.yaml"), manifests(gateway, backend))?;
+    let (gateway, tls, control, admin) = (free_address()?, free_address()?, free_address()?, free_address()?);
+    std::fs::write(objects.join("objects.yaml"), manifests(gateway, tls, backend))?;
+    std::fs::write(objects.join("secret.yaml"), secret(certificate))?;
     std::fs::write(folder.join("token"), credentials(&folder.join("keys.json"))?)?;
 
     let root = folder.join("root.pem");
@@ -46,14 +58,32 @@ pub(crate) async fn start(
     let log = folder.join("mesh-ingress.log");
     let mut process = Running::start(&mut command, &log)?;
     process.listening(gateway, &log).await?;
-    Ok((gateway, process, vec![control_plane]))
+    process.listening(tls, &log).await?;
+    Ok(Started { clear: gateway, tls, gateway: process, control: control_plane })
 }
 
 const NAMESPACE: &str = "istio-system";
 const POD: &str = "bench-gateway";
 
-fn manifests(gateway: SocketAddr, backend: SocketAddr) -> String {
-    let (port, backend) = (gateway.port(), backend.port());
+/// The certificate, as users give one to a gateway.
+fn secret(certificate: &Certificate) -> String {
+    let indented = |pem: &str| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    format!(
+        "apiVersion: v1
+kind: Secret
+metadata: {{name: bench, namespace: {NAMESPACE}}}
+type: kubernetes.io/tls
+stringData:
+  tls.crt: |
+{}  tls.key: |
+{}",
+        indented(&certificate.chain_pem),
+        indented(&certificate.key_pem)
+    )
+}
+
+fn manifests(gateway: SocketAddr, tls: SocketAddr, backend: SocketAddr) -> String {
+    let (port, tls, backend) = (gateway.port(), tls.port(), backend.port());
     format!(
         "apiVersion: v1
 kind: Pod
@@ -75,7 +105,11 @@ kind: Gateway
 metadata: {{name: bench}}
 spec:
   selector: {{istio: ingressgateway}}
-  servers: [{{port: {{number: {port}, name: http, protocol: HTTP}}, hosts: [{HOST}]}}]
+  servers:
+  - {{port: {{number: {port}, name: http, protocol: HTTP}}, hosts: [{HOST}]}}
+  - port: {{number: {tls}, name: https, protocol: HTTPS}}
+    hosts: [{HOST}]
+    tls: {{mode: SIMPLE, credentialName: bench}}
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService

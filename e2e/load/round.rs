@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 
 use crate::Measurement;
 use crate::case::{CASES, Case};
+use crate::certificate::Certificate;
 use crate::generator::Generator;
 use crate::process::{Running, processor_time};
 use crate::report::{Report, Sample};
@@ -24,18 +25,20 @@ pub(crate) async fn measure(measurement: &Measurement) -> anyhow::Result<()> {
     let cases = chosen(&measurement.case)?;
     let folder = tempfile::tempdir()?;
     let (backend_address, backend) = start_backend()?;
-    let subjects = subject::start_all(measurement, backend_address, folder.path()).await?;
+    let certificate = Certificate::generate(folder.path())?;
+    let subjects = subject::start_all(measurement, backend_address, folder.path(), &certificate).await?;
     let mut report = Report::default();
     for case in cases {
+        let subjects: Vec<_> = subjects.iter().filter(|each| each.address(case.entrance).is_some()).collect();
         for subject in &subjects {
-            run(case, subject, &backend, WARM_UP).await?;
+            run(case, subject, &backend, &certificate, WARM_UP).await?;
         }
         for round in 0..measurement.rounds {
             eprintln!("{}: round {} of {}", case.name, round + 1, measurement.rounds);
             for at in 0..subjects.len() {
                 // The order turns, so that nobody always comes after the same other.
-                let subject = &subjects[(at + round) % subjects.len()];
-                let sample = run(case, subject, &backend, measurement.duration()).await?;
+                let subject = subjects[(at + round) % subjects.len()];
+                let sample = run(case, subject, &backend, &certificate, measurement.duration()).await?;
                 report.add(case.name, &subject.name, sample);
             }
         }
@@ -71,9 +74,16 @@ fn start_backend() -> anyhow::Result<(SocketAddr, Running)> {
     Ok((line.trim().parse().context("the backend names no address")?, running))
 }
 
-async fn run(case: Case, subject: &Subject, backend: &Running, duration: Duration) -> anyhow::Result<Sample> {
+async fn run(
+    case: Case,
+    subject: &Subject,
+    backend: &Running,
+    certificate: &Certificate,
+    duration: Duration,
+) -> anyhow::Result<Sample> {
     let what = || format!("{} under {}", subject.name, case.name);
-    let mut generator = Generator::open(subject.address, case).await.with_context(what)?;
+    let address = subject.address(case.entrance).with_context(|| format!("{} does not take it", what()))?;
+    let mut generator = Generator::open(address, case, &certificate.der).await.with_context(what)?;
     let own = std::process::id();
     let before = (subject.process.processor_time(), backend.processor_time(), processor_time(own));
     let load = generator.run(duration).await.with_context(what)?;

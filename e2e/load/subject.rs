@@ -7,6 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
+use crate::case::Entrance;
+use crate::certificate::Certificate;
 use crate::process::{Running, free_address};
 use crate::{Measurement, mesh};
 
@@ -15,7 +17,11 @@ const BUILT_IN: &str = include_str!("subjects/subjects.toml");
 /// A subject that serves.
 pub(crate) struct Subject {
     pub(crate) name: String,
-    pub(crate) address: SocketAddr,
+    /// Where it takes HTTP/1.1.
+    http1: SocketAddr,
+    /// Where it takes HTTP/2 in the clear, and TLS, if it does.
+    http2: Option<SocketAddr>,
+    tls: Option<SocketAddr>,
     /// The processes that are measured.
     pub(crate) process: Running,
     /// Those that must run as well.
@@ -41,8 +47,20 @@ struct Peer {
     arguments: Vec<String>,
     /// The configuration file's name: some programs go by what it ends in.
     file: String,
-    /// The configuration file's text; `{listen_port}`, `{backend_port}` and `{folder}` are replaced.
+    /// The configuration file's text; `{listen_port}`, `{backend_port}`, `{folder}`, `{chain}`, `{key}` and `{both}` are
+    /// replaced. One that names `{http2_port}` or `{tls_port}` is also measured there.
     config: String,
+}
+
+impl Subject {
+    /// Where it takes such traffic; none when it does not.
+    pub(crate) const fn address(&self, entrance: Entrance) -> Option<SocketAddr> {
+        match entrance {
+            Entrance::Http1 => Some(self.http1),
+            Entrance::Http2 => self.http2,
+            Entrance::Tls | Entrance::Handshakes => self.tls,
+        }
+    }
 }
 
 /// Starts every subject that is wanted and there, and says which are not.
@@ -50,12 +68,20 @@ pub(crate) async fn start_all(
     measurement: &Measurement,
     backend: SocketAddr,
     folder: &Path,
+    certificate: &Certificate,
 ) -> anyhow::Result<Vec<Subject>> {
     let wanted = |name: &str| measurement.subject.is_empty() || measurement.subject.iter().any(|n| n == name);
     let mut subjects = Vec::new();
     if wanted("mesh") {
-        let (address, process, beside) = mesh::start(backend, folder).await.context("mesh")?;
-        subjects.push(Subject { name: "mesh".to_owned(), address, process, _beside: beside });
+        let started = mesh::start(backend, folder, certificate).await.context("mesh")?;
+        subjects.push(Subject {
+            name: "mesh".to_owned(),
+            http1: started.clear,
+            http2: Some(started.clear),
+            tls: Some(started.tls),
+            process: started.gateway,
+            _beside: vec![started.control],
+        });
     }
     if wanted("hyper") {
         subjects.push(reference(backend, folder).await.context("hyper")?);
@@ -64,7 +90,7 @@ pub(crate) async fn start_all(
         match find(&peer.program) {
             Some(program) => {
                 let name = peer.name.clone();
-                subjects.push(peer.start(&program, backend, folder).await.context(name)?);
+                subjects.push(peer.start(&program, backend, folder, certificate).await.context(name)?);
             }
             None => eprintln!("{} is not measured: no {} here; {}", peer.name, peer.program, peer.install),
         }
@@ -95,18 +121,36 @@ async fn reference(backend: SocketAddr, folder: &Path) -> anyhow::Result<Subject
     command.args(["forwarder", "--listen", &address.to_string(), "--backend", &backend.to_string()]);
     let mut process = Running::start(&mut command, &log)?;
     process.listening(address, &log).await?;
-    Ok(Subject { name: "hyper".to_owned(), address, process, _beside: Vec::new() })
+    Ok(Subject {
+        name: "hyper".to_owned(),
+        http1: address,
+        http2: None,
+        tls: None,
+        process,
+        _beside: Vec::new(),
+    })
 }
 
 impl Peer {
-    async fn start(self, program: &Path, backend: SocketAddr, folder: &Path) -> anyhow::Result<Subject> {
-        let address = free_address()?;
+    async fn start(
+        self,
+        program: &Path,
+        backend: SocketAddr,
+        folder: &Path,
+        certificate: &Certificate,
+    ) -> anyhow::Result<Subject> {
+        let (address, http2, tls) = (free_address()?, free_address()?, free_address()?);
         let own = folder.join(&self.name);
         std::fs::create_dir_all(&own)?;
         let fill = |text: &str| {
             text.replace("{listen_port}", &address.port().to_string())
                 .replace("{backend_port}", &backend.port().to_string())
+                .replace("{http2_port}", &http2.port().to_string())
+                .replace("{tls_port}", &tls.port().to_string())
                 .replace("{folder}", &own.display().to_string())
+                .replace("{chain}", &certificate.files[0].display().to_string())
+                .replace("{key}", &certificate.files[1].display().to_string())
+                .replace("{both}", &certificate.files[2].display().to_string())
         };
         let config = own.join(&self.file);
         std::fs::write(&config, fill(&self.config))?;
@@ -115,7 +159,14 @@ impl Peer {
         let log = own.join("log");
         let mut process = Running::start(Command::new(program).args(arguments), &log)?;
         process.listening(address, &log).await?;
-        Ok(Subject { name: self.name, address, process, _beside: Vec::new() })
+        Ok(Subject {
+            name: self.name,
+            http1: address,
+            http2: self.config.contains("{http2_port}").then_some(http2),
+            tls: self.config.contains("{tls_port}").then_some(tls),
+            process,
+            _beside: Vec::new(),
+        })
     }
 }
 

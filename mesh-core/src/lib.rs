@@ -21,6 +21,8 @@ pub mod canonical;
 pub mod daemon;
 pub mod decide;
 pub mod dice;
+#[cfg(feature = "telemetry")]
+mod digits;
 #[cfg(feature = "engine")]
 pub mod engine;
 pub mod failure;

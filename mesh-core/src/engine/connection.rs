@@ -10,12 +10,14 @@ mod proxy_protocol;
 pub(crate) mod revoke;
 pub(crate) mod terminate;
 
+use std::cell::OnceCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 
@@ -43,6 +45,7 @@ pub(crate) struct Downstream {
     pub(crate) accepted: Instant,
     /// What a peer of the mesh has shown, leaf first: it is looked at again when other authorities are trusted.
     pub(crate) certificates: Vec<CertificateDer<'static>>,
+    address: OnceCell<Bytes>,
 }
 
 /// How a connection came in.
@@ -71,6 +74,11 @@ impl Downstream {
             Through::Inbound(port) => Entry::Inbound { port: *port },
             Through::Gateway { port, routes, tls } => Entry::Gateway { port: *port, routes, tls: *tls },
         }
+    }
+
+    /// The peer's IP address as text, made when it is first needed.
+    pub(crate) fn address(&self) -> &Bytes {
+        self.address.get_or_init(|| self.peer.address.ip().to_string().into())
     }
 
     /// What is known of anything on this connection.
@@ -159,5 +167,12 @@ fn downstream_with(
     scheme: Scheme,
     certificates: Vec<CertificateDer<'static>>,
 ) -> Rc<Downstream> {
-    Rc::new(Downstream { peer, through, scheme, accepted: Instant::now(), certificates })
+    Rc::new(Downstream {
+        peer,
+        through,
+        scheme,
+        accepted: Instant::now(),
+        certificates,
+        address: OnceCell::new(),
+    })
 }

@@ -79,11 +79,13 @@ async fn serve_http1(worker: &Rc<Worker>, downstream: &Rc<Downstream>, stream: S
     let (transport, received) = stream.into_parts();
     let limits = h1::Limits { idle_time: worker.limits().keep_alive, ..worker.limits().http1.clone() };
     let mut connection = h1::ServerConnection::with_received(transport, received, downstream.scheme, limits);
+    // One for the whole connection: it waits in a list that all connections share. Boxed, to keep this future small.
+    let mut draining = Box::pin(worker.drain().begun());
     loop {
         let request = tokio::select! {
             biased;
             request = connection.next_request() => request,
-            () = worker.drain().begun() => break,
+            () = &mut draining => break,
         };
         let (head, body) = match request {
             Ok(None) => break,

@@ -42,8 +42,9 @@ const SIBLINGS: Duration = Duration::from_millis(20);
 const FLUSH: Duration = Duration::from_millis(250);
 
 /// A worker's connections.
+#[expect(clippy::vec_box, reason = "a connection stays in its box while a request is on it, and is large")]
 pub(crate) struct Pool {
-    idle: RefCell<HashMap<Key, Vec<Idle>>>,
+    idle: RefCell<HashMap<Key, Vec<Box<Idle>>>>,
     shared: RefCell<HashMap<Key, Vec<Rc<Multiplexed>>>>,
     most_idle: usize,
     /// One request at a time makes an HTTP/2 connection of a kind; the others wait and share it.
@@ -100,12 +101,13 @@ impl Facts {
     }
 }
 
-/// An HTTP/1.1 connection between two requests.
+/// An HTTP/1.1 connection between two requests, and on the way of one: moved about in its box, with its key.
 pub(crate) struct Idle {
+    pub(crate) key: Key,
     pub(crate) connection: h1::ClientConnection<Transport>,
     pub(crate) origin: Origin,
     pub(crate) served: u32,
-    since: Instant,
+    pub(crate) since: Instant,
 }
 
 /// An HTTP/2 connection.
@@ -129,7 +131,7 @@ impl Pool {
     }
 
     /// The HTTP/1.1 connection that was used last: the others may then grow old and close.
-    pub(crate) fn take(&self, key: &KeyView<'_>, current: Option<&Arc<ClientConfig>>) -> Option<Idle> {
+    pub(crate) fn take(&self, key: &KeyView<'_>, current: Option<&Arc<ClientConfig>>) -> Option<Box<Idle>> {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.get_mut(key)?;
         while let Some(found) = connections.pop() {
@@ -144,20 +146,19 @@ impl Pool {
     }
 
     /// Keeps an HTTP/1.1 connection for the next request, if it may have one.
-    pub(crate) fn put(
-        &self,
-        key: Key,
-        connection: h1::ClientConnection<Transport>,
-        origin: Origin,
-        served: u32,
-    ) {
-        if origin.most_requests.is_some_and(|most| served >= most) {
+    pub(crate) fn put(&self, mut connection: Box<Idle>) {
+        if connection.origin.most_requests.is_some_and(|most| connection.served >= most) {
             return;
         }
+        connection.since = Instant::now();
         let mut idle = self.idle.borrow_mut();
-        let connections = idle.entry(key).or_default();
-        if connections.len() < self.most_idle {
-            connections.push(Idle { connection, origin, served, since: Instant::now() });
+        match idle.get_mut(&connection.key) {
+            Some(others) if others.len() < self.most_idle => others.push(connection),
+            Some(_) => {}
+            None if self.most_idle > 0 => {
+                idle.insert(connection.key.clone(), vec![connection]);
+            }
+            None => {}
         }
     }
 

@@ -4,8 +4,10 @@
 //! one does, and pass it on in the formats it came in. A trace that begins here goes on as W3C and as B3, since
 //! applications forward either.
 
+use bytes::Bytes;
 use fastrand::Rng;
 
+use crate::digits;
 use crate::message::Headers;
 
 /// A request's place in a trace.
@@ -66,22 +68,31 @@ impl TraceContext {
 
     /// Writes our span as the parent of what comes next.
     pub fn inject(&self, headers: &mut Headers) {
-        let sampled = u8::from(self.sampled);
+        let sampled = if self.sampled { "1" } else { "0" };
+        let text = self.text();
         if self.formats.w3c {
-            let value = format!("00-{:032x}-{:016x}-{sampled:02x}", self.trace_id, self.span_id);
-            headers.set("traceparent", value);
+            headers.set("traceparent", text.clone());
         }
         if self.formats.b3_single {
             headers.set("b3", format!("{:032x}-{:016x}-{sampled}", self.trace_id, self.span_id));
         }
         if self.formats.b3_multi {
-            headers.set("x-b3-traceid", format!("{:032x}", self.trace_id));
-            headers.set("x-b3-spanid", format!("{:016x}", self.span_id));
+            headers.set("x-b3-traceid", text.slice(3..35));
+            headers.set("x-b3-spanid", text.slice(36..52));
             if self.parent_id != 0 {
                 headers.set("x-b3-parentspanid", format!("{:016x}", self.parent_id));
             }
-            headers.set("x-b3-sampled", sampled.to_string());
+            headers.set("x-b3-sampled", sampled);
         }
+    }
+
+    /// As W3C writes it, `00-traceid-spanid-flags`. Made once for a request: the ids of other formats are parts of it.
+    fn text(&self) -> Bytes {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        digits::hexadecimal(self.trace_id, &mut text[3..35]);
+        digits::hexadecimal(self.span_id.into(), &mut text[36..52]);
+        text[54] += u8::from(self.sampled);
+        Bytes::copy_from_slice(&text)
     }
 
     /// Whether there is a trace at all.

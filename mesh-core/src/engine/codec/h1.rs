@@ -9,6 +9,7 @@
 //! Not here: routing, retries, pools, and any repair of what a peer sent.
 
 mod client;
+mod deadline;
 mod decode;
 mod encode;
 mod fields;

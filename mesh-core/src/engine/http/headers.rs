@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::date::add_date;
 use crate::decide::Peer;
 use crate::dice::Dice;
+use crate::digits;
 use crate::engine::connection::{Downstream, Through};
 use crate::engine::own::OwnFacts;
 use crate::failure::{Failure, Replay};
@@ -83,7 +84,7 @@ fn count_hop(headers: &mut Headers) -> Result<(), Failure> {
     if hops >= MOST_HOPS {
         return Err(Failure::Loop);
     }
-    headers.set(HOPS, (hops + 1).to_string());
+    headers.set(HOPS, digits::decimal(u64::from(hops) + 1));
     Ok(())
 }
 
@@ -99,10 +100,13 @@ fn forwarded_proto(head: &mut RequestHead, trusted_proxies: u8) {
 }
 
 fn append_forwarded_for(headers: &mut Headers, downstream: &Downstream) {
-    let client = downstream.peer.address.ip();
+    let client = downstream.address();
+    if !headers.contains(FORWARDED_FOR) {
+        headers.append(FORWARDED_FOR, client.clone());
+        return;
+    }
     let before: Vec<_> = headers.get_all(FORWARDED_FOR).map(String::from_utf8_lossy).collect();
-    let all = if before.is_empty() { client.to_string() } else { format!("{},{client}", before.join(",")) };
-    headers.set(FORWARDED_FOR, all);
+    headers.set(FORWARDED_FOR, format!("{},{}", before.join(","), String::from_utf8_lossy(client)));
 }
 
 /// What upstreams are told of who called. A sidecar's own application has nobody's word to pass on.
@@ -168,12 +172,16 @@ fn request_id(headers: &mut Headers, own: Option<&OwnFacts>, dice: &mut Dice) {
 }
 
 /// A random UUID (RFC 9562 §5.4).
-fn new_request_id(dice: &mut Dice) -> String {
+fn new_request_id(dice: &mut Dice) -> Bytes {
     let mut word = || u128::from(dice.roll());
     let bits = (word() << 96) | (word() << 64) | (word() << 32) | word();
     let bits = bits & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{bits:032x}");
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    let mut text = [b'-'; 36];
+    // Each group ends this many bits before the end of all.
+    for (group, below) in [(0..8, 96), (9..13, 80), (14..18, 64), (19..23, 48), (24..36, 0)] {
+        digits::hexadecimal(bits >> below, &mut text[group]);
+    }
+    Bytes::copy_from_slice(&text)
 }
 
 /// Makes the request ready to leave.
@@ -189,7 +197,7 @@ pub(super) fn depart(head: &mut RequestHead, trace: &TraceContext, external: boo
 
 /// Tells the upstream which try this is.
 pub(super) fn attempt(headers: &mut Headers, number: u32) {
-    headers.set("x-envoy-attempt-count", itoa::Buffer::new().format(number).to_owned());
+    headers.set("x-envoy-attempt-count", digits::decimal(number.into()));
 }
 
 /// Makes a response ready to leave.
@@ -201,8 +209,8 @@ pub(super) fn answer(
 ) {
     add_date(&mut head.headers);
     if let Some(time) = upstream_time.filter(|_| own.is_none_or(|own| !own.omits_debug)) {
-        let time = itoa::Buffer::new().format(time.as_millis()).to_owned();
-        head.headers.set("x-envoy-upstream-service-time", time);
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        head.headers.set("x-envoy-upstream-service-time", digits::decimal(time));
     }
     let usual: &'static str = match downstream.through {
         Through::Outbound(_) => "envoy",

@@ -104,7 +104,7 @@ pub(crate) async fn connection(
         return multiplexed(worker, key, dialled.stream, origin).await.map_err(NoConnection::Failed);
     }
     let connection = h1::ClientConnection::new(dialled.stream, worker.limits().http1.clone());
-    Ok(Lease::one(worker, key, connection, origin, 0))
+    Ok(Lease::made(worker, key, connection, origin))
 }
 
 /// Many requests that find no HTTP/2 connection need one, not many.
@@ -190,8 +190,7 @@ fn pooled(worker: &Rc<Worker>, route: Route<'_>, view: KeyView<'_>, version: Ver
         let shared = worker.pool().share(&view, current.as_ref())?;
         return Some(Lease::shared(worker, shared, true));
     }
-    let idle = worker.pool().take(&view, current.as_ref())?;
-    Some(Lease::one(worker, view.to_key(), idle.connection, idle.origin, idle.served))
+    worker.pool().take(&view, current.as_ref()).map(|idle| Lease::one(worker, idle))
 }
 
 async fn multiplexed(

@@ -1,8 +1,9 @@
 //! A connection while a request is on it.
 
 use std::rc::Rc;
+use std::time::Instant;
 
-use super::{Facts, Key, Multiplexed, Origin};
+use super::{Facts, Idle, Key, Multiplexed, Origin};
 use crate::engine::body::Body;
 use crate::engine::codec::{SendError, h1};
 use crate::engine::stream::Transport;
@@ -18,30 +19,26 @@ pub(crate) struct Lease {
     pub(crate) used_before: bool,
 }
 
-#[expect(clippy::large_enum_variant, reason = "one per request: a box would cost more than it saves")]
 enum Kind {
-    One(Option<One>),
+    One(Option<Box<Idle>>),
     Shared(Rc<Multiplexed>),
 }
 
-struct One {
-    key: Key,
-    connection: h1::ClientConnection<Transport>,
-    origin: Origin,
-    served: u32,
-}
-
 impl Lease {
-    /// An HTTP/1.1 connection for one request.
-    pub(crate) fn one(
+    /// A new HTTP/1.1 connection.
+    pub(crate) fn made(
         worker: &Rc<Worker>,
         key: Key,
         connection: h1::ClientConnection<Transport>,
         origin: Origin,
-        served: u32,
     ) -> Self {
-        let one = One { key, connection, origin, served };
-        Self { worker: Rc::clone(worker), kind: Kind::One(Some(one)), used_before: served > 0 }
+        Self::one(worker, Box::new(Idle { key, connection, origin, served: 0, since: Instant::now() }))
+    }
+
+    /// An HTTP/1.1 connection for one request.
+    pub(crate) fn one(worker: &Rc<Worker>, one: Box<Idle>) -> Self {
+        let used_before = one.served > 0;
+        Self { worker: Rc::clone(worker), kind: Kind::One(Some(one)), used_before }
     }
 
     /// A stream on an HTTP/2 connection.
@@ -83,10 +80,11 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Kind::One(one) = &mut self.kind
-            && let Some(One { key, connection, origin, served }) = one.take()
-            && connection.is_reusable()
+            && let Some(mut one) = one.take()
+            && one.connection.is_reusable()
         {
-            self.worker.pool().put(key, connection, origin, served + 1);
+            one.served += 1;
+            self.worker.pool().put(one);
         }
         self.worker.pool().free();
     }

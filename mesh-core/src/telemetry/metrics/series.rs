@@ -169,7 +169,7 @@ impl SeriesCache {
             tables.lock().unwrap_or_else(PoisonError::into_inner).connections.push((scheme, labels, series));
         };
         for group in self.connections.of(record.side()) {
-            write(group.series(&labels[..TCP_COUNT], record, publish));
+            write(&group.series(&labels[..TCP_COUNT], record, publish));
         }
     }
 }
@@ -227,7 +227,7 @@ impl<S: Default> Group<S> {
         standard: &[&str],
         record: &Record,
         publish: impl FnOnce(Arc<Scheme>, Labels, Arc<S>),
-    ) -> &S {
+    ) -> Arc<S> {
         let scheme = &self.scheme;
         let publish = |labels, series| publish(Arc::clone(scheme), labels, series);
         if !scheme.is_changed() {
@@ -240,24 +240,27 @@ impl<S: Default> Group<S> {
 }
 
 /// The series of these labels, made if it is new and there is room.
-fn find<'a, S: Default>(
-    cache: &'a mut HashMap<Labels, Arc<S>>,
+fn find<S: Default>(
+    cache: &mut HashMap<Labels, Arc<S>>,
     labels: &[&str],
     publish: impl FnOnce(Labels, Arc<S>),
-) -> &'a S {
+) -> Arc<S> {
+    // Nearly always there, and then looked up once: the hash goes over all values.
+    if let Some(series) = cache.get(&Borrowed(labels)) {
+        return Arc::clone(series);
+    }
     let overflow: Vec<&str>;
-    let full = cache.len() >= MAX_SERIES;
-    let labels = if full && !cache.contains_key(&Borrowed(labels)) {
+    let labels = if cache.len() >= MAX_SERIES {
         overflow = vec!["overflow"; labels.len()];
         &overflow
     } else {
         labels
     };
-    if !cache.contains_key(&Borrowed(labels)) {
-        let owned = Borrowed(labels).to_owned();
-        let series = Arc::<S>::default();
-        publish(owned.clone(), Arc::clone(&series));
-        cache.insert(owned, series);
+    if let Some(series) = cache.get(&Borrowed(labels)) {
+        return Arc::clone(series);
     }
-    cache.get(&Borrowed(labels)).expect("inserted above when it was missing")
+    let (owned, series) = (Borrowed(labels).to_owned(), Arc::<S>::default());
+    publish(owned.clone(), Arc::clone(&series));
+    cache.insert(owned, Arc::clone(&series));
+    series
 }

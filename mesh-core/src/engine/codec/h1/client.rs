@@ -150,7 +150,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ClientConnection<Io> {
                 return Poll::Ready(Err(SendError::Protocol("empty line before a response")));
             }
             match end.find(&shared.wire.input).map_err(SendError::Protocol)? {
-                Some(size) => return Poll::Ready(Ok(shared.wire.input.split_to(size).freeze())),
+                Some(size) => return Poll::Ready(Ok(shared.wire.take_input(size))),
                 None if shared.wire.input.len() > self.limits.head_size => {
                     return Poll::Ready(Err(SendError::Protocol("response head is too large")));
                 }

@@ -46,6 +46,16 @@ pub(super) enum Kind {
     Response,
 }
 
+impl Kind {
+    /// How many fields the proxy usually adds, so that the list need not grow.
+    const fn additions(self) -> usize {
+        match self {
+            Self::Request => 12,
+            Self::Response => 4,
+        }
+    }
+}
+
 impl Fields {
     /// Sorts the parsed `raw` fields, which are slices of `block`.
     pub(super) fn sort(
@@ -53,7 +63,8 @@ impl Fields {
         block: &Bytes,
         raw: &[httparse::Header<'_>],
     ) -> Result<Self, &'static str> {
-        let mut fields = Self { headers: Headers::with_capacity(raw.len() + 4), ..Self::default() };
+        let mut fields =
+            Self { headers: Headers::with_capacity(raw.len() + kind.additions()), ..Self::default() };
         let mut connection = None;
         let mut transfer_encoding = None;
         for field in raw {

@@ -54,8 +54,13 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Reads a complete head.
-    pub(super) fn parse(block: &Bytes, scheme: Scheme, limits: &Limits) -> Result<Self, Reject> {
+    /// Reads a complete head. `known` is a host that the request probably names.
+    pub(super) fn parse(
+        block: &Bytes,
+        scheme: Scheme,
+        limits: &Limits,
+        known: Option<Host>,
+    ) -> Result<Self, Reject> {
         let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut parsed = httparse::Request::new(&mut []);
         match httparse::ParserConfig::default().parse_request_with_uninit_headers(
@@ -73,7 +78,7 @@ impl Request {
         let fields = Fields::sort(Kind::Request, block, parsed.headers).map_err(Reject::bad)?;
         let expects_continue = expectation(&fields, version)?;
         let framing = request_framing(&fields, version)?;
-        let (host, authority) = host(fields.host.as_ref(), target.authority)?;
+        let (host, authority) = host(fields.host.as_ref(), target.authority, known)?;
         let persistent = request_persists(&fields, version, &method);
         // A body before the switch would be read by one side as part of the new protocol.
         let switches = version == Version::Http11 && framing == Framing::None;
@@ -148,12 +153,16 @@ fn request_persists(fields: &Fields, version: Version, method: &Method) -> bool 
 }
 
 /// The one host of a request (RFC 9112 §3.2): exactly one `Host`, and an absolute target names the same.
-fn host(field: Option<&Bytes>, target: Option<Bytes>) -> Result<(Host, Bytes), Reject> {
+fn host(field: Option<&Bytes>, target: Option<Bytes>, known: Option<Host>) -> Result<(Host, Bytes), Reject> {
     let field = field.ok_or(Reject::bad("no Host"))?;
     if target.as_ref().is_some_and(|target| !target.eq_ignore_ascii_case(field)) {
         return Err(Reject::bad("Host differs from the request target's authority"));
     }
-    parse_authority(field).map(|host| (host, field.clone()))
+    let host = match known.filter(|known| known.as_str().as_bytes() == &field[..]) {
+        Some(known) => known,
+        None => parse_authority(field)?,
+    };
+    Ok((host, field.clone()))
 }
 
 pub(in crate::engine::codec) fn parse_authority(authority: &[u8]) -> Result<Host, Reject> {

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::Limits;
+use super::deadline::Deadline;
 use super::decode::Decoder;
 use super::encode::{Connection, Encoder, interim_head, response_head};
 use super::head::{HeadEnd, Request, oversize};
@@ -21,6 +22,7 @@ use crate::engine::body::{Body, BodyError, Frame};
 use crate::engine::codec::Reject;
 use crate::failure::Failure;
 use crate::message::{Headers, RequestHead, ResponseHead, Scheme, Version};
+use crate::name::Host;
 
 /// Read-ahead while the client waits for its answer: enough to see it go, bounded.
 const READ_AHEAD: usize = 64 << 10;
@@ -40,11 +42,15 @@ pub enum RespondError {
 pub struct ServerConnection<Io> {
     shared: Rc<RefCell<Shared<Io>>>,
     scheme: Scheme,
-    limits: Limits,
+    /// Boxed, for a connection is kept small.
+    limits: Box<Limits>,
     /// What the answer to the request under way depends on.
     asked: Asked,
     /// Another request may follow.
     persistent: bool,
+    /// The host of the last request: that of the next is nearly always the same.
+    host: Option<Host>,
+    rest: Deadline,
 }
 
 struct Asked {
@@ -69,7 +75,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<Io> {
     /// A connection whose first bytes were already read, to tell its protocol.
     pub fn with_received(io: Io, received: Bytes, scheme: Scheme, limits: Limits) -> Self {
         let shared = Shared::new(io, received, limits.stall_time);
-        Self { shared, scheme, limits, asked: Asked::default(), persistent: true }
+        Self {
+            shared,
+            scheme,
+            limits: Box::new(limits),
+            asked: Asked::default(),
+            persistent: true,
+            host: None,
+            rest: Deadline::default(),
+        }
     }
 
     /// Waits for the next request; `None` when the connection is over. Every request must be answered before the next
@@ -156,17 +170,23 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<Io> {
     /// Waits for a request to begin; `false` when none will. One empty line before it is taken (RFC 9112 §2.2).
     async fn first_byte(&mut self) -> bool {
         self.shared.borrow_mut().rest();
+        self.rest.set(self.limits.idle_time);
         let mut empty_line_due = true;
-        let begin = async {
-            loop {
-                match self.skip_empty_line(&mut empty_line_due) {
-                    true => return true,
-                    false if matches!(self.fill().await, Ok(1..)) => {}
-                    false => return false,
-                }
+        loop {
+            match self.skip_empty_line(&mut empty_line_due) {
+                true => return true,
+                false if matches!(poll_fn(|cx| self.poll_rest(cx)).await, Ok(1..)) => {}
+                false => return false,
             }
-        };
-        timeout(self.limits.idle_time, begin).await.unwrap_or(false)
+        }
+    }
+
+    /// Reads, until the connection has rested for too long.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self.shared.borrow_mut().wire.poll_fill(cx) {
+            Poll::Pending if self.rest.poll_passed(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            other => other,
+        }
     }
 
     /// Whether the input holds the start of a request.
@@ -180,10 +200,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<Io> {
         !(input.is_empty() || half_empty_line)
     }
 
-    async fn request(&self) -> Result<Request, Reject> {
+    async fn request(&mut self) -> Result<Request, Reject> {
         let late = Reject { failure: Failure::RequestTimeout, reason: "request head took too long" };
         let block = timeout(self.limits.head_time, self.head()).await.map_err(|_| late)??;
-        Request::parse(&block, self.scheme, &self.limits)
+        let request = Request::parse(&block, self.scheme, &self.limits, self.host.take())?;
+        self.host = Some(request.head.host.clone());
+        Ok(request)
     }
 
     /// Reads one whole head.
@@ -203,13 +225,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<Io> {
     }
 
     fn take_head(&self, end: &mut HeadEnd) -> Result<Option<Bytes>, Reject> {
-        let input = &mut self.shared.borrow_mut().wire.input;
+        let wire = &mut self.shared.borrow_mut().wire;
+        let input = &wire.input;
         // The parser would skip any number of empty lines.
         if matches!(input.first(), Some(b'\r' | b'\n')) {
             return Err(Reject::bad("empty line before a request"));
         }
         match end.find(input).map_err(Reject::bad)? {
-            Some(size) if size <= self.limits.head_size => Ok(Some(input.split_to(size).freeze())),
+            Some(size) if size <= self.limits.head_size => Ok(Some(wire.take_input(size))),
             None if input.len() <= self.limits.head_size => Ok(None),
             _ => Err(oversize(input, &self.limits)),
         }

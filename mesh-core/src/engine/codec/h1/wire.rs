@@ -1,5 +1,6 @@
 //! The byte stream under a connection: what was read and not yet parsed, and writing out queued pieces.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -15,11 +16,18 @@ const LARGEST_READ: usize = 64 << 10;
 /// Pieces up to this size are copied together: cheaper than a slice of their own in the write.
 const SMALL_PIECE: usize = 2 << 10;
 const SLICES_PER_WRITE: usize = 16;
+/// What comes in a first read up to this size is copied into an allocation of its own, so that the buffer stays.
+const SMALL_READ: usize = 1 << 10;
+
+thread_local! {
+    /// The buffer of first reads. Most of them find nothing yet, or one small head: neither needs one of its own.
+    static SPARE: Cell<BytesMut> = Cell::default();
+}
 
 /// A byte stream and its read buffer.
 ///
-/// The buffer exists only while it holds bytes: it is made for a read and given back when the read has to wait. The
-/// allocator's thread cache is the pool; a request's head and body are slices of it, so nothing is copied.
+/// The buffer exists only while it holds bytes: a first read goes into one that all connections of the thread share, and
+/// what it brings is copied if it is small and taken over if it is not. A request's head and body are slices of it.
 pub(super) struct Wire<Io> {
     io: Option<Io>,
     pub(super) input: BytesMut,
@@ -35,6 +43,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Wire<Io> {
 
     /// Reads once. `Ok(0)` is the end of the stream.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.is_empty() && self.read_size == SMALLEST_READ {
+            return self.poll_first(cx);
+        }
         let Some(io) = self.io.as_mut() else { return Poll::Ready(Ok(0)) };
         self.input.reserve(self.read_size);
         let room = self.input.capacity() - self.input.len();
@@ -45,6 +56,37 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Wire<Io> {
             _ => {}
         }
         polled
+    }
+
+    /// Reads the first bytes of something.
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(io) = self.io.as_mut() else { return Poll::Ready(Ok(0)) };
+        let mut buffer = SPARE.take();
+        buffer.clear();
+        buffer.reserve(SMALLEST_READ);
+        let room = buffer.capacity();
+        let polled = pin!(io.read_buf(&mut buffer)).poll(cx);
+        match &polled {
+            Poll::Ready(Ok(read)) if *read > SMALL_READ => {
+                if *read == room {
+                    self.read_size *= 2;
+                }
+                self.input = buffer;
+                return polled;
+            }
+            Poll::Ready(Ok(1..)) => self.input = BytesMut::from(&buffer[..]),
+            _ => {}
+        }
+        SPARE.set(buffer);
+        polled
+    }
+
+    /// Takes the first `size` bytes of what was read.
+    pub(super) fn take_input(&mut self, size: usize) -> Bytes {
+        if size == self.input.len() {
+            return std::mem::take(&mut self.input).freeze();
+        }
+        self.input.split_to(size).freeze()
     }
 
     /// Forgets how large the last body's reads were.
@@ -61,8 +103,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Wire<Io> {
             return Poll::Ready(Ok(()));
         }
         let Some(io) = self.io.as_mut() else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-        output.seal();
-        while !output.pieces.is_empty() {
+        while !output.is_written() {
             let wrote = ready!(output.poll_write_once(io, cx))?;
             if wrote == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -120,23 +161,30 @@ impl Output {
         self.pieces.is_empty() && self.tail.is_empty() && !self.flush_due
     }
 
+    fn is_written(&self) -> bool {
+        self.pieces.is_empty() && self.tail.is_empty()
+    }
+
     fn seal(&mut self) {
         if !self.tail.is_empty() {
             self.pieces.push_back(std::mem::take(&mut self.tail).freeze());
         }
     }
 
+    /// Writes what waits; something does.
     fn poll_write_once<Io: AsyncWrite + Unpin>(
         &self,
         io: &mut Io,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if self.pieces.len() == 1 || !io.is_write_vectored() {
-            return Pin::new(io).poll_write(cx, &self.pieces[0]);
+        let tail = (!self.tail.is_empty()).then_some(&self.tail[..]);
+        let mut waiting = self.pieces.iter().map(|piece| &piece[..]).chain(tail);
+        if self.pieces.len() + usize::from(tail.is_some()) == 1 || !io.is_write_vectored() {
+            return Pin::new(io).poll_write(cx, waiting.next().unwrap_or_default());
         }
         let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
         let mut used = 0;
-        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+        for (slice, piece) in slices.iter_mut().zip(waiting) {
             *slice = IoSlice::new(piece);
             used += 1;
         }
@@ -151,6 +199,10 @@ impl Output {
             }
             wrote -= first.len();
             self.pieces.pop_front();
+        }
+        self.tail.advance(wrote);
+        if self.tail.is_empty() {
+            self.tail = BytesMut::new();
         }
     }
 }

@@ -38,7 +38,7 @@ proptest! {
     fn a_head_reads_back_as_it_was_written(head in heads()) {
         prop_assume!(head.method.as_str() != "CONNECT");
         let bytes = encoded(&head);
-        let read = Request::parse(&bytes, Scheme::Http, &Limits::default()).unwrap();
+        let read = Request::parse(&bytes, Scheme::Http, &Limits::default(), None).unwrap();
         prop_assert_eq!(&read.head.path, &head.path);
         prop_assert_eq!(&read.head.query, &head.query);
         prop_assert_eq!(encoded(&read.head), bytes);
@@ -69,7 +69,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in vec(any::<u8>(), 0..200)) {
         let block = [&b"GET / HTTP/1.1\r\nHost: x\r\n"[..], &bytes, b"\r\n\r\n"].concat().into();
-        let _ = Request::parse(&block, Scheme::Http, &Limits::default());
+        let _ = Request::parse(&block, Scheme::Http, &Limits::default(), None);
         let mut input = BytesMut::from(&bytes[..]);
         let mut decoder = Decoder::new(Framing::Chunked);
         while let Ok(Step::Frame(_)) = decoder.decode(&mut input) {}
