@@ -1,4 +1,4 @@
-//! Pages for probes, people and Prometheus: `/ready`, `/status`, `/objects`, `/metrics`.
+//! Pages for probes, people and Prometheus: `/ready`, `/live`, `/status`, `/objects`, `/metrics`.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -16,6 +16,8 @@ pub fn pages(plane: &Arc<Plane>) -> Admin {
     let [ready, status, objects, metrics] = std::array::from_fn(|_| Arc::clone(plane));
     Admin::default()
         .get("/ready", move |_| Page::probe(is_ready(&ready)))
+        // Pages are served on the thread that everything else is, so an answer says that it is not stuck.
+        .get("/live", |_| Page::text("ok\n"))
         .get("/status", move |_| Page::json(&self::status(&status)))
         .get("/objects", move |_| Page::json(&self::objects(&objects)))
         .get("/metrics", move |_| Page::open_metrics(self::metrics(&metrics)))

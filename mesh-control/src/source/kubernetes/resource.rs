@@ -67,3 +67,41 @@ impl Resource {
 pub(super) fn object_path(kind: Kind, namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/{}/{name}", kind.plural())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    const RIGHTS: &str = include_str!("../../../../deploy/charts/mesh/templates/10-control-rights.yaml");
+
+    /// Rules of the role that the installation gives the control plane in all namespaces.
+    fn rules() -> Vec<Value> {
+        let documents = RIGHTS.split("\n---\n").map(|text| serde_saphyr::from_str::<Value>(text).unwrap());
+        let role = documents.into_iter().find(|one| one["kind"] == "ClusterRole").unwrap();
+        role["rules"].as_array().unwrap().clone()
+    }
+
+    fn has(rule: &Value, list: &str, name: &str) -> bool {
+        rule[list].as_array().unwrap().iter().any(|one| one == name || one == "*")
+    }
+
+    /// Nothing is served before everything has been listed: one right too few, and the control plane never gets ready.
+    #[test]
+    fn the_installation_may_follow_what_is_followed() {
+        let rules = rules();
+        let first = [Resource::namespaces(""), Resource::nodes()];
+        for resource in first.into_iter().chain(Resource::all()) {
+            let group = resource.versions[0].split_once('/').map_or("", |(group, _)| group);
+            for verb in ["list", "watch"] {
+                let granted = rules.iter().any(|rule| {
+                    rule["resourceNames"].is_null()
+                        && has(rule, "apiGroups", group)
+                        && has(rule, "resources", &resource.plural)
+                        && has(rule, "verbs", verb)
+                });
+                assert!(granted, "{verb} of {} in group {group:?} is not granted", resource.plural);
+            }
+        }
+    }
+}
