@@ -10,6 +10,8 @@ use tempfile::NamedTempFile;
 use crate::process::{Output, run};
 
 const DEADLINE: Duration = Duration::from_secs(180);
+/// As manifests name it; with this tag, a kubelet would ask a registry each time.
+const IMAGE: &str = "mesh-echo:latest";
 
 /// A call with these arguments.
 pub(crate) fn kubectl(arguments: &[&str]) -> Command {
@@ -41,10 +43,12 @@ pub(crate) fn list(arguments: &[&str]) -> Vec<Value> {
     read(arguments)["items"].as_array().cloned().unwrap_or_default()
 }
 
-/// Creates or changes objects, and waits until their Deployments run. An API server whose schemas cannot be read is no reason
+/// Creates or changes objects, and waits until their Deployments run. `MESH_ECHO_IMAGE` is the application's image (default
+/// `mesh-echo:e2e`). An API server whose schemas cannot be read is no reason
 /// to stop (`MESH_KUBECTL_APPLY` has further flags for it, such as `--validate=false`).
 pub(crate) fn apply(text: &str) {
-    let file = to_file(text);
+    let image = std::env::var("MESH_ECHO_IMAGE").unwrap_or_else(|_| "mesh-echo:e2e".to_owned());
+    let file = to_file(&text.replace(IMAGE, &image));
     let path = file.path().to_string_lossy().into_owned();
     let flags = std::env::var("MESH_KUBECTL_APPLY").unwrap_or_default();
     let flags: Vec<_> = flags.split_whitespace().collect();

@@ -20,8 +20,6 @@ mod calls;
 mod canary;
 #[path = "../local/certificates.rs"]
 mod certificates;
-#[path = "../local/change.rs"]
-mod change;
 #[path = "../local/fixture.rs"]
 mod fixture;
 #[path = "../local/gateway.rs"]
@@ -40,8 +38,6 @@ mod rolling;
 mod scenario;
 #[path = "../local/secure.rs"]
 mod secure;
-#[path = "../local/sessions.rs"]
-mod sessions;
 #[path = "../local/token.rs"]
 mod token;
 #[path = "../local/tokens.rs"]
@@ -64,11 +60,11 @@ fn bookinfo() {
     scenario::run(&mesh, &[reviews::SCENARIOS]);
 }
 
-/// Rows S17, S18, S21, S22, S33 (native sidecars), Y10, S15, S25: pods with a proxy and without, and what only a kubelet does.
+/// Rows S17, S18, S21, S22, S33 (native sidecars), Y10, S15: pods with a proxy and without, and what only a kubelet does.
 #[test]
 fn service_to_service() {
     let Some(mesh) = Mesh::up(&["mesh/workloads.yaml"]) else { return };
-    scenario::run(&mesh, &[calls::SCENARIOS, trust::SCENARIOS, change::SCENARIOS, pods::SCENARIOS]);
+    scenario::run(&mesh, &[calls::SCENARIOS, trust::SCENARIOS, pods::SCENARIOS]);
 }
 
 /// Rows Y6, Y7, S15 (mutual TLS and policy), external authorization, and tokens.

@@ -47,7 +47,7 @@ fn injected(_: &Given<'_>) -> anyhow::Result<()> {
     ensure!(proxy["restartPolicy"] == "Always", "it is no native sidecar");
     ensure!(proxy["securityContext"]["runAsUser"] == 1337, "it runs as another user");
     let added = &named("istio-init").context("no istio-init")?["securityContext"]["capabilities"]["add"];
-    ensure!(added.to_string() == r#"["NET_ADMIN"]"#, "istio-init has {added}");
+    ensure!(*added == serde_json::json!(["NET_ADMIN"]), "istio-init has {added}");
     Ok(())
 }
 
