@@ -157,7 +157,7 @@ impl Authority {
             names.iter().map(name).collect::<Result<_, _>>().map_err(AuthorityError::Broken)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let signed = params.signed_by(&key, &self.issuer).map_err(AuthorityError::Broken)?;
-        Ok((signed.pem(), key.serialize_pem()))
+        Ok((signed.pem() + &self.chain, key.serialize_pem()))
     }
 
     fn leaf(&self, lifetime: Duration) -> CertificateParams {

@@ -1,7 +1,7 @@
 //! What the control plane writes to a Kubernetes cluster, and the little it reads beside the objects.
 //!
 //! The certificate authority lives in a Secret ([`authority`]); of several replicas one leads ([`leader`]), and only that one
-//! writes: the root certificate into every namespace ([`roots`]), and what became of objects ([`status`]). Everything is
+//! writes: the root certificate into every namespace ([`roots`]) and into our webhooks' configurations ([`webhooks`]), and what became of objects ([`status`]). Everything is
 //! written only when it differs, with deadlines, and a failure is tried again later: nothing of the traffic depends on it.
 
 pub mod authority;
@@ -9,3 +9,4 @@ pub mod leader;
 mod request;
 pub mod roots;
 pub mod status;
+pub mod webhooks;

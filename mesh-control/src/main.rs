@@ -143,6 +143,7 @@ fn write_to_cluster(client: &Client, settings: &Settings, plane: &Arc<Plane>, st
     let terms = cluster::leader::Terms::default();
     let leads = cluster::leader::run(client.clone(), namespace, pod.clone(), terms, stop.clone());
     tokio::spawn(cluster::roots::publish(client.clone(), Arc::clone(plane), leads.clone(), stop.clone()));
+    tokio::spawn(cluster::webhooks::keep(client.clone(), Arc::clone(plane), leads.clone(), stop.clone()));
     tokio::spawn(cluster::status::write(client.clone(), Arc::clone(plane), leads, stop.clone()));
 }
 

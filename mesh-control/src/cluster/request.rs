@@ -45,6 +45,8 @@ pub(super) enum Method {
     Apply,
     /// RFC 7386.
     Merge,
+    /// Lists whose items have names are merged by these; kinds of Kubernetes only.
+    Strategic,
 }
 
 /// The name under which we own fields and write events.
@@ -63,6 +65,7 @@ pub(super) async fn send(
         Method::Replace => ("PUT", path, "application/json"),
         Method::Apply => ("PATCH", apply.as_str(), "application/apply-patch+yaml"),
         Method::Merge => ("PATCH", path, "application/merge-patch+json"),
+        Method::Strategic => ("PATCH", path, "application/strategic-merge-patch+json"),
     };
     let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
     let request = http::Request::builder().method(verb).uri(path).header("content-type", content).body(bytes);

@@ -19,6 +19,7 @@ mod resource;
 mod trim;
 mod wanted;
 
+pub(crate) use backoff::Backoff;
 use kube::Client;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
