@@ -1,19 +1,26 @@
-//! The control plane's dealings with a real API server: watches over a restart, identity, the authority, leadership, status.
+//! The control plane's dealings with a real API server: watches over a restart, identity, the authority, leadership, status,
+//! webhooks; all with the rights that the chart gives it, no fewer and no more.
 //!
 //! One test, because the API server takes longer to start than everything that is asked of it.
 #![expect(clippy::unwrap_used, reason = "in a test, what cannot be unwrapped is the failure")]
 
 #[path = "cluster/api_server.rs"]
 mod api_server;
+#[path = "cluster/chart.rs"]
+mod chart;
+#[path = "cluster/rights.rs"]
+mod rights;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use api_server::ApiServer;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use kube::Client;
-use mesh_control::api::core::{Pod, Service};
+use mesh_control::api::core::{Pod, Secret, Service};
 use mesh_control::api::networking::VirtualService;
-use mesh_control::cluster::{authority, leader, roots, status};
+use mesh_control::cluster::{authority, leader, roots, status, webhooks};
 use mesh_control::serve::Plane;
 use mesh_control::source::Change;
 use mesh_control::source::kubernetes::{Scope, watch};
@@ -74,46 +81,33 @@ fn service(name: &str) -> Value {
     json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 80}]}})
 }
 
-/// Like the real one as far as an API server cares: structural, with status, and anything inside.
-fn virtual_services() -> Value {
-    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    json!({
-        "metadata": {"name": "virtualservices.networking.istio.io"},
-        "spec": {
-            "group": "networking.istio.io", "scope": "Namespaced",
-            "names": {"plural": "virtualservices", "singular": "virtualservice", "kind": "VirtualService"},
-            "versions": [{
-                "name": "v1beta1", "served": true, "storage": true, "subresources": {"status": {}},
-                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": open, "status": open}}},
-            }],
-        },
-    })
-}
-
 #[tokio::test]
 async fn a_control_plane_on_a_real_api_server() {
     let Some(mut server) = ApiServer::start().await else { return };
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let client = server.client();
+    let (client, control) = (server.client(), server.control());
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
-    create(&client, "/api/v1/namespaces", json!({"metadata": {"name": "mesh-system"}})).await;
+    for namespace in ["mesh-system", "istio-system"] {
+        create(&client, "/api/v1/namespaces", json!({"metadata": {"name": namespace}})).await;
+    }
+    chart::create_all(&client, chart::rights()).await;
     create(&client, "/api/v1/namespaces/default/services", service("web")).await;
 
     // What is there, and a kind that comes later, in a version that is not the newest.
-    let changes = watch(client.clone(), Scope::default(), stop.clone());
+    let changes = watch(control.clone(), Scope::default(), stop.clone());
     let mut known = Known { changes, world: World::default(), removed: 0 };
     known.until("the service", |world| world.get::<Service>("default", "web").is_some()).await;
 
     // One authority, whoever asks first.
     let (a, b) =
-        tokio::join!(authority::open(&client, "mesh-system"), authority::open(&client, "mesh-system"));
+        tokio::join!(authority::open(&control, "mesh-system"), authority::open(&control, "mesh-system"));
     let authority = a.unwrap();
     assert_eq!(authority.root(), b.unwrap().root());
 
     // A token that is bound to a pod, and what is not.
     let uid = pod(&client).await;
-    let reviewer = Verifier::Review(Reviewer::new(client.clone()));
+    let reviewer = Verifier::Review(Reviewer::new(control.clone()));
     let caller = reviewer.verify(&token(&client, "mesh-ca", Some(&uid)).await).await.unwrap();
     assert_eq!(
         (caller.pod.as_str(), caller.pod_uid, caller.service_account.as_str()),
@@ -133,9 +127,9 @@ async fn a_control_plane_on_a_real_api_server() {
         retry: Duration::from_millis(300),
     };
     let first_stop = CancellationToken::new();
-    let mut first = leader::run(client.clone(), "mesh-system", "a".to_owned(), terms, first_stop.clone());
+    let mut first = leader::run(control.clone(), "mesh-system", "a".to_owned(), terms, first_stop.clone());
     timeout(PATIENCE, first.wait_for(|leads| *leads)).await.unwrap().unwrap();
-    let mut second = leader::run(client.clone(), "mesh-system", "b".to_owned(), terms, stop.clone());
+    let mut second = leader::run(control.clone(), "mesh-system", "b".to_owned(), terms, stop.clone());
     sleep(Duration::from_secs(4)).await;
     assert!(*first.borrow() && !*second.borrow(), "a living leader is left alone");
     first_stop.cancel();
@@ -143,12 +137,14 @@ async fn a_control_plane_on_a_real_api_server() {
 
     // The root in every namespace, and what became of an object.
     let plane = Plane::new(authority, reviewer);
-    tokio::spawn(roots::publish(client.clone(), Arc::clone(&plane), second.clone(), stop.clone()));
-    tokio::spawn(status::write(client.clone(), Arc::clone(&plane), second, stop.clone()));
-    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    create(&client, crds, virtual_services()).await;
+    tokio::spawn(roots::publish(control.clone(), Arc::clone(&plane), second.clone(), stop.clone()));
+    tokio::spawn(status::write(control.clone(), Arc::clone(&plane), second.clone(), stop.clone()));
+    chart::create_all(&client, chart::definitions()).await;
     let routes = "/apis/networking.istio.io/v1beta1/namespaces/default/virtualservices";
-    eventually(&client, routes, |_| true).await;
+    for object in chart::objects() {
+        eventually(&client, &chart::collection(&object), |_| true).await;
+        chart::create_all(&client, vec![object]).await;
+    }
     for (name, timeout) in [("good", "5s"), ("bad", "soon")] {
         let spec = json!({"hosts": ["web"], "http": [{"timeout": timeout, "route": [{"destination": {"host": "web"}}]}]});
         let object = json!({"apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService",
@@ -157,6 +153,10 @@ async fn a_control_plane_on_a_real_api_server() {
     }
     known.until("the route", |world| world.get::<VirtualService>("default", "good").is_some()).await;
     known.until("the refusal", |world| world.refusals().count() == 1).await;
+    known
+        .until("all kinds", |world| world.objects().filter(|one| &*one.key.name == "every").count() == 11)
+        .await;
+    known.until("the certificate", |world| world.get::<Secret>("default", "certificate").is_some()).await;
     plane.publish(View::new(known.world.clone(), 1));
     let root = eventually(&client, "/api/v1/namespaces/default/configmaps/mesh-root-cert", |_| true).await;
     assert_eq!(root["data"]["root-cert.pem"], plane.root());
@@ -171,6 +171,43 @@ async fn a_control_plane_on_a_real_api_server() {
         value["items"].as_array().is_some_and(|all| all.iter().any(|event| event["reason"] == "Invalid"))
     };
     eventually(&client, "/api/v1/namespaces/default/events", told).await;
+
+    for object in chart::objects() {
+        let path = format!("{}/{}", chart::collection(&object), object["metadata"]["name"].as_str().unwrap());
+        match object["metadata"]["name"].as_str().unwrap() {
+            "every" => drop(eventually(&client, &path, |value| accepted(value).is_some()).await),
+            "front" => drop(
+                eventually(&client, &path, |value| {
+                    value["status"]["loadBalancer"]["ingress"][0]["ip"] == "192.0.2.1"
+                })
+                .await,
+            ),
+            _ => {}
+        }
+    }
+
+    // The API server is told whom to trust, and again when somebody takes that away.
+    chart::create_all(&client, chart::webhooks()).await;
+    tokio::spawn(webhooks::keep(control.clone(), Arc::clone(&plane), second, stop.clone()));
+    let bundle = STANDARD.encode(plane.root());
+    let trusted = |value: &Value| {
+        let all = value["webhooks"].as_array().unwrap();
+        !all.is_empty() && all.iter().all(|webhook| webhook["clientConfig"]["caBundle"] == bundle.as_str())
+    };
+    for object in chart::webhooks() {
+        let path = format!("{}/{}", chart::collection(&object), object["metadata"]["name"].as_str().unwrap());
+        let kept = eventually(&client, &path, trusted).await;
+        let mut without = kept["webhooks"].clone();
+        for webhook in without.as_array_mut().unwrap() {
+            webhook["clientConfig"].as_object_mut().unwrap().remove("caBundle");
+        }
+        send(&client, "PATCH", &path, &json!({"webhooks": without})).await.unwrap();
+        let again = eventually(&client, &path, trusted).await;
+        assert_eq!(again["webhooks"], kept["webhooks"], "nothing but the bundle is written");
+    }
+
+    // Before the restart: an API server that has just started refuses everybody until it has read its roles.
+    rights::compare(&server.audit_log(), api_server::CONTROL);
 
     // An API server that is gone takes nothing with it, and afterwards everything goes on.
     let removed = known.removed;

@@ -30,6 +30,9 @@ const CONFIGURATIONS: [(&str, &str); 2] = [
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 /// The server ends a watch after this long, in seconds; a new one tells the present state again.
 const WATCH: u32 = 290;
+/// The version from which a watch tells first what there is, as the API server has it in memory. With bookmarks besides, newer
+/// API servers refuse it on an etcd older than 3.4.25.
+const ANY: &str = "0";
 /// For the head of a watch's answer, and for its end.
 const DEADLINE: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 15);
@@ -88,10 +91,13 @@ impl Keeper {
         tracing::warn!(name = self.name, error, "a webhook configuration cannot be kept; trying again");
     }
 
-    /// Watches until the server ends the watch. Without a version to start from, it begins with what there is.
+    /// Watches until the server ends the watch. It begins with what there is.
     async fn follow(&self, backoff: &mut Backoff) -> Result<(), Trouble> {
-        let only = WatchParams::default().fields(&format!("metadata.name={}", self.name)).timeout(WATCH);
-        let request = Request::new(format!("{GROUP}/{}", self.plural)).watch(&only, "");
+        let only = WatchParams::default()
+            .fields(&format!("metadata.name={}", self.name))
+            .timeout(WATCH)
+            .disable_bookmarks();
+        let request = Request::new(format!("{GROUP}/{}", self.plural)).watch(&only, ANY);
         let request = request.map_err(kube::Error::BuildRequest)?;
         let stream = timeout(DEADLINE, self.client.request_events::<Value>(request)).await;
         let mut stream = pin!(stream.map_err(|_| Trouble::Late)??);
@@ -145,7 +151,8 @@ mod tests {
         ]});
         let written = patch(&configuration, "bmV3").unwrap();
         let webhook = |name: &str| json!({"name": name, "clientConfig": {"caBundle": "bmV3"}});
-        let expected = json!({"metadata": {"resourceVersion": "7"}, "webhooks": [webhook("a"), webhook("c")]});
+        let expected =
+            json!({"metadata": {"resourceVersion": "7"}, "webhooks": [webhook("a"), webhook("c")]});
         assert_eq!(written, expected);
         for one in configuration["webhooks"].as_array_mut().unwrap() {
             one["clientConfig"]["caBundle"] = "bmV3".into();

@@ -14,6 +14,11 @@ use tokio::time::{sleep, timeout};
 /// Of a start, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 const TOKEN: &str = "throwaway-admin";
+const CONTROL_TOKEN: &str = "throwaway-control";
+/// The control plane's user, as the chart's bindings name it.
+pub(crate) const CONTROL: &str = "system:serviceaccount:mesh-system:mesh-control";
+/// Who asked for what.
+const AUDIT: &str = r#"{"apiVersion":"audit.k8s.io/v1","kind":"Policy","omitStages":["RequestReceived"],"rules":[{"level":"Metadata"}]}"#;
 
 pub(crate) struct ApiServer {
     folder: TempDir,
@@ -40,7 +45,9 @@ impl ApiServer {
         let key = KeyPair::generate().unwrap();
         fs::write(folder.path().join("sa.key"), key.serialize_pem()).unwrap();
         fs::write(folder.path().join("sa.pub"), key.public_key_pem()).unwrap();
-        fs::write(folder.path().join("tokens.csv"), format!("{TOKEN},admin,admin,system:masters\n")).unwrap();
+        let users = format!("{TOKEN},admin,admin,system:masters\n{CONTROL_TOKEN},{CONTROL},control\n");
+        fs::write(folder.path().join("tokens.csv"), users).unwrap();
+        fs::write(folder.path().join("audit.json"), AUDIT).unwrap();
         let ports = [free_port(), free_port(), free_port()];
         let etcd = etcd(&assets, folder.path(), ports);
         let server = api_server(&assets, folder.path(), ports);
@@ -49,11 +56,26 @@ impl ApiServer {
         Some(this)
     }
 
+    /// Of somebody who may do everything.
     pub(crate) fn client(&self) -> Client {
+        self.client_with(TOKEN)
+    }
+
+    /// Of the control plane, which may do what it was granted.
+    pub(crate) fn control(&self) -> Client {
+        self.client_with(CONTROL_TOKEN)
+    }
+
+    /// One event a line, JSON.
+    pub(crate) fn audit_log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("audit.log")).unwrap()
+    }
+
+    fn client_with(&self, token: &str) -> Client {
         let url = format!("https://127.0.0.1:{}", self.ports[2]).parse().unwrap();
         let mut config = Config::new(url);
         config.accept_invalid_certs = true;
-        config.auth_info.token = Some(TOKEN.to_owned().into());
+        config.auth_info.token = Some(token.to_owned().into());
         Client::try_from(config).unwrap()
     }
 
@@ -126,6 +148,8 @@ fn api_server(assets: &Path, folder: &Path, [etcd, _, port]: [u16; 3]) -> Child 
             &format!("--service-account-signing-key-file={}", key.display()),
             &format!("--token-auth-file={}", folder.join("tokens.csv").display()),
             "--authorization-mode=RBAC",
+            &format!("--audit-policy-file={}", folder.join("audit.json").display()),
+            &format!("--audit-log-path={}", folder.join("audit.log").display()),
             "--disable-admission-plugins=ServiceAccount",
         ],
     )
