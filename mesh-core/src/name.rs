@@ -57,6 +57,11 @@ impl Host {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The same, shared.
+    pub fn to_shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 fn is_label(label: &str) -> bool {

@@ -10,7 +10,7 @@ mod proxy_protocol;
 pub(crate) mod revoke;
 pub(crate) mod terminate;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -28,6 +28,7 @@ use super::socket;
 use super::worker::Worker;
 use crate::decide::{Entry, Peer};
 use crate::failure::Failure;
+use crate::identity::SpiffeId;
 use crate::message::Scheme;
 use crate::telemetry::{Counter, Record};
 use crate::tls::TlsError;
@@ -46,6 +47,14 @@ pub(crate) struct Downstream {
     /// What a peer of the mesh has shown, leaf first: it is looked at again when other authorities are trusted.
     pub(crate) certificates: Vec<CertificateDer<'static>>,
     address: OnceCell<Bytes>,
+    element: RefCell<Element>,
+}
+
+/// What upstreams are told of the peer's certificate, and by whom.
+#[derive(Debug, Default)]
+struct Element {
+    by: Option<SpiffeId>,
+    text: Option<Bytes>,
 }
 
 /// How a connection came in.
@@ -79,6 +88,21 @@ impl Downstream {
     /// The peer's IP address as text, made when it is first needed.
     pub(crate) fn address(&self) -> &Bytes {
         self.address.get_or_init(|| self.peer.address.ip().to_string().into())
+    }
+
+    /// What upstreams are told of the peer's certificate (`x-forwarded-client-cert`); none when it has shown none. It is
+    /// the same for all requests while we are the same, so `text` is asked for once.
+    pub(crate) fn element(
+        &self,
+        by: Option<&SpiffeId>,
+        text: impl FnOnce(&Peer) -> Option<Bytes>,
+    ) -> Option<Bytes> {
+        self.peer.tls.as_ref()?;
+        let mut element = self.element.borrow_mut();
+        if element.text.is_none() || element.by.as_ref() != by {
+            *element = Element { by: by.cloned(), text: text(&self.peer) };
+        }
+        element.text.clone()
     }
 
     /// What is known of anything on this connection.
@@ -174,5 +198,6 @@ fn downstream_with(
         accepted: Instant::now(),
         certificates,
         address: OnceCell::new(),
+        element: RefCell::default(),
     })
 }

@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use super::connection::{Downstream, Through};
 use crate::identity::SpiffeId;
 use crate::model::{self, PathNormalization, ProxyHeaders, Side, Tracing, Workload};
+use crate::name::Host;
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::ServiceLabels;
 use crate::telemetry::{Record, Reporting, Security, Shown};
@@ -77,42 +78,43 @@ impl OwnFacts {
 
     /// What is known of anything on this connection.
     pub(crate) fn record(&self, downstream: &Downstream) -> Record {
+        let mut record = Record::default();
+        self.begin(&mut record, downstream);
+        record
+    }
+
+    /// Writes it into a record that has nothing yet, where it is: records are large and made for every request.
+    pub(crate) fn begin(&self, record: &mut Record, downstream: &Downstream) {
         let peer = &downstream.peer;
-        let record = Record {
-            downstream_remote: Some(peer.address),
-            downstream_local: Some(peer.local),
-            downstream_principal: peer.identity.clone(),
-            server_name: peer.tls.as_ref().and_then(|tls| tls.sni.as_ref()).map(|sni| sni.as_str().into()),
-            ..Record::default()
-        };
+        record.downstream_remote = Some(peer.address);
+        record.downstream_local = Some(peer.local);
+        record.downstream_principal.clone_from(&peer.identity);
+        record.server_name = peer.tls.as_ref().and_then(|tls| tls.sni.as_ref()).map(Host::to_shared);
         match downstream.through {
-            Through::Inbound(port) => self.inbound(record, downstream, port),
-            Through::Outbound(_) | Through::Gateway { .. } => Record {
-                reporting: Reporting::Source,
-                source: Some(Arc::clone(&self.workload)),
-                source_principal: Some(self.identity.clone()),
-                ..record
-            },
+            Through::Inbound(port) => self.begin_inbound(record, downstream, port),
+            Through::Outbound(_) | Through::Gateway { .. } => {
+                record.reporting = Reporting::Source;
+                record.source = Some(Arc::clone(&self.workload));
+                record.source_principal = Some(self.identity.clone());
+            }
         }
     }
 
-    fn inbound(&self, record: Record, downstream: &Downstream, port: u16) -> Record {
+    fn begin_inbound(&self, record: &mut Record, downstream: &Downstream, port: u16) {
         let peer = &downstream.peer;
         let mutual = peer.identity.is_some();
-        let (service, cluster) = match self.inbound.get(&port) {
-            Some((service, cluster)) => (Some(Arc::clone(service)), Arc::clone(cluster)),
-            None => (None, Arc::from("InboundPassthroughCluster")),
-        };
-        Record {
-            reporting: Reporting::Destination,
-            security: if mutual { Security::MutualTls } else { Security::None },
-            source: peer.workload.clone(),
-            source_principal: peer.identity.clone(),
-            destination: Some(Arc::clone(&self.workload)),
-            destination_principal: mutual.then(|| self.identity.clone()),
-            service,
-            cluster: Some(cluster),
-            ..record
+        record.reporting = Reporting::Destination;
+        record.security = if mutual { Security::MutualTls } else { Security::None };
+        record.source.clone_from(&peer.workload);
+        record.source_principal.clone_from(&peer.identity);
+        record.destination = Some(Arc::clone(&self.workload));
+        record.destination_principal = mutual.then(|| self.identity.clone());
+        match self.inbound.get(&port) {
+            Some((service, cluster)) => {
+                record.service = Some(Arc::clone(service));
+                record.cluster = Some(Arc::clone(cluster));
+            }
+            None => record.cluster = Some(Arc::from("InboundPassthroughCluster")),
         }
     }
 }

@@ -166,7 +166,7 @@ impl Worker {
 
     /// What the proxy itself is, as records carry it.
     pub(crate) fn own(&self) -> Option<Rc<OwnFacts>> {
-        self.own.of(&self.snapshot())
+        self.own.of(&self.shared.handles.snapshot.load())
     }
 
     /// Whether this is the workload beside us.

@@ -32,11 +32,16 @@ pub(super) struct Account {
 impl Account {
     /// Begins with what the connection says.
     pub(super) fn open(worker: &Rc<Worker>, downstream: &Downstream) -> Self {
-        let record = Record { started: Some(SystemTime::now()), ..downstream.record(worker) };
+        let own = worker.own();
+        let mut record = Box::<Record>::default();
+        record.started = Some(SystemTime::now());
+        if let Some(own) = &own {
+            own.begin(&mut record, downstream);
+        }
         Self {
             worker: Rc::clone(worker),
-            own: worker.own(),
-            record: Box::new(record),
+            own,
+            record,
             started: Instant::now(),
             received: Rc::default(),
             ended: false,

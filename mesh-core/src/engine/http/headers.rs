@@ -118,24 +118,28 @@ fn client_certificate(headers: &mut Headers, downstream: &Downstream, own: Optio
         (Mode::Usual, Through::Gateway { .. }) => Mode::SanitizeSet,
         (chosen, _) => chosen,
     };
-    let element = client_element(&downstream.peer, own.map(|own| &own.identity));
+    let by = own.map(|own| &own.identity);
+    let element = downstream.element(by, |peer| client_element(peer, by).map(Bytes::from));
     forward_certificate(headers, mode, element);
 }
 
-fn forward_certificate(headers: &mut Headers, mode: ClientCertificates, element: Option<String>) {
+fn forward_certificate(headers: &mut Headers, mode: ClientCertificates, element: Option<Bytes>) {
     use ClientCertificates as Mode;
     match (mode, element) {
         (Mode::AlwaysForwardOnly, _) | (Mode::ForwardOnly, Some(_)) => {}
-        (Mode::AppendForward, Some(element)) => append(headers, &element),
+        (Mode::AppendForward, Some(element)) => append(headers, element),
         (Mode::SanitizeSet | Mode::Usual, Some(element)) => headers.set(CLIENT_CERTIFICATE, element),
         (_, None) | (Mode::Sanitize, _) => headers.remove(CLIENT_CERTIFICATE),
     }
 }
 
-fn append(headers: &mut Headers, element: &str) {
+fn append(headers: &mut Headers, element: Bytes) {
+    if !headers.contains(CLIENT_CERTIFICATE) {
+        headers.append(CLIENT_CERTIFICATE, element);
+        return;
+    }
     let before: Vec<_> = headers.get_all(CLIENT_CERTIFICATE).map(String::from_utf8_lossy).collect();
-    let all = if before.is_empty() { element.to_owned() } else { format!("{},{element}", before.join(",")) };
-    headers.set(CLIENT_CERTIFICATE, all);
+    headers.set(CLIENT_CERTIFICATE, format!("{},{}", before.join(","), String::from_utf8_lossy(&element)));
 }
 
 /// The client's certificate, where it has shown one that was verified.
@@ -247,7 +251,7 @@ mod tests {
         let mut headers = Headers::default();
         headers.append(CLIENT_CERTIFICATE, "Hash=b1");
         headers.append(CLIENT_CERTIFICATE, "Hash=b2");
-        forward_certificate(&mut headers, mode, client_element(&peer, None));
+        forward_certificate(&mut headers, mode, client_element(&peer, None).map(Bytes::from));
         let all: Vec<_> = headers.get_all(CLIENT_CERTIFICATE).map(String::from_utf8_lossy).collect();
         (!all.is_empty()).then(|| all.join(","))
     }

@@ -201,27 +201,28 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<Io> {
     }
 
     async fn request(&mut self) -> Result<Request, Reject> {
-        let late = Reject { failure: Failure::RequestTimeout, reason: "request head took too long" };
-        let block = timeout(self.limits.head_time, self.head()).await.map_err(|_| late)??;
+        let mut end = HeadEnd::default();
+        let block = match self.take_head(&mut end)? {
+            // Nearly always it has come as a whole: no time has to be kept.
+            Some(block) => block,
+            None => {
+                let late = Reject { failure: Failure::RequestTimeout, reason: "request head took too long" };
+                timeout(self.limits.head_time, self.rest_of_head(end)).await.map_err(|_| late)??
+            }
+        };
         let request = Request::parse(&block, self.scheme, &self.limits, self.host.take())?;
         self.host = Some(request.head.host.clone());
         Ok(request)
     }
 
-    /// Reads one whole head.
-    async fn head(&self) -> Result<Bytes, Reject> {
-        let mut end = HeadEnd::default();
-        loop {
+    /// Reads what is missing of a head.
+    async fn rest_of_head(&self, mut end: HeadEnd) -> Result<Bytes, Reject> {
+        while matches!(self.fill().await, Ok(1..)) {
             if let Some(block) = self.take_head(&mut end)? {
                 return Ok(block);
             }
-            if !matches!(self.fill().await, Ok(1..)) {
-                return Err(Reject {
-                    failure: Failure::DownstreamGone,
-                    reason: "closed inside a request head",
-                });
-            }
         }
+        Err(Reject { failure: Failure::DownstreamGone, reason: "closed inside a request head" })
     }
 
     fn take_head(&self, end: &mut HeadEnd) -> Result<Option<Bytes>, Reject> {
