@@ -29,6 +29,9 @@ pub(crate) struct Case {
 }
 
 impl Case {
+    /// The smallest request, at no rate in particular.
+    pub(crate) const SMALL: Self = Self::http1("small", 1, 1_000.0);
+
     const fn http1(name: &'static str, connections: usize, rate: f64) -> Self {
         Self { name, entrance: Entrance::Http1, connections, rate, request: 0, response: 64 }
     }

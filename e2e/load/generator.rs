@@ -48,6 +48,16 @@ impl Generator {
         Ok(generator)
     }
 
+    /// Sends so many, one after the other, on each connection in turn.
+    pub(crate) async fn send(&mut self, times: u64) -> anyhow::Result<()> {
+        let count = self.links.len();
+        for number in 0..times {
+            let at = usize::try_from(number)? % count;
+            self.links[at].exchange(self.case, &self.request).await?;
+        }
+        Ok(())
+    }
+
     /// Sends at the case's rate for a while. Any answer but the right one is an error: failures are not fast requests.
     pub(crate) async fn run(&mut self, duration: Duration) -> anyhow::Result<Load> {
         let (start, next) = (Instant::now(), Cell::new(0_u64));

@@ -5,13 +5,13 @@
 //! compiler and the build's profile, so the baseline says by what it was made, and a run under another is told apart by hand.
 
 mod operations;
+mod requests;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, ensure};
 
 pub(crate) use operations::run;
 
@@ -21,37 +21,68 @@ const MANY: u64 = 1_200;
 const TOLERANCE: u64 = 5;
 const BASELINE: &str = include_str!("instructions/baseline.txt");
 
-/// Counts every operation and compares; with `bless` the counts become the baseline.
+/// What `mesh-bench instructions` is asked for.
+#[derive(clap::Args)]
+pub(crate) struct Counting {
+    /// Write the counts to this file instead of comparing them
+    #[arg(long, value_name = "FILE")]
+    bless: Option<PathBuf>,
+    /// Leave here where the instructions of whole requests went, for `callgrind_annotate`
+    #[arg(long, value_name = "FOLDER")]
+    profiles: Option<PathBuf>,
+    /// Count only these, by name
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+}
+
+/// Counts and compares.
 ///
 /// # Errors
-/// When one costs more than its baseline allows.
-pub(crate) fn measure(bless: Option<&Path>) -> anyhow::Result<()> {
+/// When something costs more than its baseline allows.
+pub(crate) async fn measure(counting: &Counting) -> anyhow::Result<()> {
     if Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_err() {
         eprintln!("no instructions are counted: valgrind is missing (`apt-get install valgrind`)");
         return Ok(());
     }
-    let baseline = parse(BASELINE)?;
-    let (mut text, mut worse) = (String::new(), Vec::new());
-    for (name, _) in operations::ALL {
-        let count = (total(name, MANY)? - total(name, FEW)?) / (MANY - FEW);
-        let before = baseline.get(*name).copied();
+    let counts = count(counting).await?;
+    if let Some(file) = &counting.bless {
+        let text: String = counts.iter().map(|(name, count)| format!("{name} {count}\n")).collect();
+        return std::fs::write(file, text).with_context(|| format!("writing {}", file.display()));
+    }
+    compare(&counts, &parse(BASELINE)?)
+}
+
+type Counts = BTreeMap<&'static str, u64>;
+
+async fn count(counting: &Counting) -> anyhow::Result<Counts> {
+    let wanted = |name: &str| counting.only.is_empty() || counting.only.iter().any(|only| only == name);
+    let folder = tempfile::tempdir()?;
+    let profiles = counting.profiles.as_deref().unwrap_or(folder.path());
+    let mut counts = Counts::new();
+    for (name, _) in operations::ALL.iter().filter(|(name, _)| wanted(name)) {
+        counts.insert(name, (total(name, MANY)? - total(name, FEW)?) / (MANY - FEW));
+    }
+    for (name, program) in requests::ALL.iter().filter(|(name, _)| wanted(name)) {
+        counts.insert(name, requests::count(name, *program, profiles).await.context(*name)?);
+    }
+    Ok(counts)
+}
+
+fn compare(counts: &Counts, baseline: &Counts) -> anyhow::Result<()> {
+    let mut worse = Vec::new();
+    for (name, count) in counts {
+        let before = baseline.get(name).copied();
         let said = before.map_or_else(|| "no baseline".to_owned(), |before| format!("baseline {before}"));
         eprintln!("{name:<12} {count:>10} instructions, {said}");
-        let _ = writeln!(text, "{name} {count}");
         if before.is_some_and(|before| count * 100 > before * (100 + TOLERANCE)) {
             worse.push(*name);
         }
     }
-    if let Some(file) = bless {
-        return std::fs::write(file, text).with_context(|| format!("writing {}", file.display()));
-    }
-    if !worse.is_empty() {
-        bail!("more than {TOLERANCE} % above the baseline: {}", worse.join(", "));
-    }
+    ensure!(worse.is_empty(), "more than {TOLERANCE} % above the baseline: {}", worse.join(", "));
     Ok(())
 }
 
-fn parse(text: &'static str) -> anyhow::Result<BTreeMap<&'static str, u64>> {
+fn parse(text: &'static str) -> anyhow::Result<Counts> {
     let line = |line: &'static str| {
         let (name, count) = line.split_once(' ').context("a line is a name and a number")?;
         Ok((name, count.trim().parse()?))
@@ -69,9 +100,17 @@ fn total(operation: &str, times: u64) -> anyhow::Result<u64> {
         .output()
         .context("running valgrind")?;
     let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{operation} has failed: {said}");
+    counted(&said)
+}
+
+/// The count at the end of what a program and valgrind have written.
+fn collected(log: &Path) -> anyhow::Result<u64> {
+    counted(&std::fs::read_to_string(log)?)
+}
+
+fn counted(said: &str) -> anyhow::Result<u64> {
     let collected = said.lines().find_map(|line| line.split_once("Collected : "));
-    let Some((_, count)) = collected.filter(|_| output.status.success()) else {
-        bail!("valgrind has counted nothing for {operation}: {said}");
-    };
+    let (_, count) = collected.with_context(|| format!("valgrind has counted nothing: {said}"))?;
     count.trim().parse().context("valgrind's count")
 }

@@ -76,11 +76,7 @@ enum Role {
     /// Start a mesh of many pods on this machine and show what it takes, idle and under load
     Pods(pods::Size),
     /// Count instructions per operation with valgrind and compare them with the committed ones
-    Instructions {
-        /// Write the counts to this file instead of comparing them
-        #[arg(long, value_name = "FILE")]
-        bless: Option<PathBuf>,
-    },
+    Instructions(instructions::Counting),
     /// One operation, so many times
     #[command(hide = true)]
     Operation { name: String, times: u64 },
@@ -108,16 +104,15 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: Arguments) -> anyhow::Result<()> {
-    match &arguments.role {
-        Some(Role::Instructions { bless }) => return instructions::measure(bless.as_deref()),
-        Some(Role::Operation { name, times }) => return instructions::run(name, *times),
-        _ => {}
+    if let Some(Role::Operation { name, times }) = &arguments.role {
+        return instructions::run(name, *times);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         match arguments.role {
             Some(Role::Pods(size)) => pods::measure(&size),
+            Some(Role::Instructions(counting)) => instructions::measure(&counting).await,
             Some(Role::Backend) => backend::serve().await,
             Some(Role::Forwarder { listen, backend }) => forwarder::serve(listen, backend).await,
             _ => round::measure(&arguments.measurement).await,

@@ -11,7 +11,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
 use crate::certificate::Certificate;
 use crate::generator::HOST;
-use crate::process::{Running, binary, free_address};
+use crate::process::{Launch, Running, binary, free_address};
 
 const READY: Duration = Duration::from_secs(20);
 
@@ -29,6 +29,7 @@ pub(crate) async fn start(
     backend: SocketAddr,
     folder: &Path,
     certificate: &Certificate,
+    launch: Launch<'_>,
 ) -> anyhow::Result<Started> {
     let folder = folder.join("mesh");
     let objects = folder.join("objects");
@@ -49,7 +50,7 @@ pub(crate) async fn start(
     control_plane.listening(control, &log).await?;
     within(READY, || root.exists()).await.context("the control plane wrote no root certificate")?;
 
-    let mut command = Command::new(binary("mesh-ingress")?);
+    let mut command = launch.command(&binary("mesh-ingress")?);
     command
         .args(["--control", &format!("https://{control}"), "--control-root"])
         .args([&root, Path::new("--token-file"), &folder.join("token")])

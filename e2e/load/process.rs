@@ -7,6 +7,29 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
+/// For a program to listen, and for one that is asked to end: with room for valgrind, under which all is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How the program that is measured is started.
+#[derive(Clone, Copy)]
+pub(crate) enum Launch<'a> {
+    /// As it is.
+    Plain,
+    /// Under valgrind, which counts its instructions and writes where they went into this file.
+    Counted(&'a Path),
+}
+
+impl Launch<'_> {
+    /// A command that runs the program; its arguments are to be added.
+    pub(crate) fn command(self, program: &Path) -> Command {
+        let Self::Counted(file) = self else { return Command::new(program) };
+        let mut command = Command::new("valgrind");
+        command.args(["--tool=callgrind", "--fair-sched=yes"]);
+        command.arg(format!("--callgrind-out-file={}", file.display())).arg(program);
+        command
+    }
+}
+
 /// A process that ends, with its children, when this is dropped.
 pub(crate) struct Running {
     child: Child,
@@ -28,7 +51,7 @@ impl Running {
 
     /// Waits until something listens.
     pub(crate) async fn listening(&mut self, address: SocketAddr, log: &Path) -> anyhow::Result<()> {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + PATIENCE;
         loop {
             if tokio::net::TcpStream::connect(address).await.is_ok() {
                 return Ok(());
@@ -38,10 +61,22 @@ impl Running {
                 bail!("ended with {status} before it listened\n{}", output());
             }
             if Instant::now() > end {
-                bail!("does not listen on {address} after 20 s\n{}", output());
+                bail!("does not listen on {address} after {PATIENCE:?}\n{}", output());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) async fn finish(mut self) -> anyhow::Result<()> {
+        let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(id.context("no such process")?, rustix::process::Signal::TERM)?;
+        let end = Instant::now() + PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < end, "has not ended after {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// The process and its descendants.

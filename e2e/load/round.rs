@@ -60,7 +60,7 @@ fn chosen(names: &[String]) -> anyhow::Result<Vec<Case>> {
     names.iter().map(find).collect()
 }
 
-fn start_backend() -> anyhow::Result<(SocketAddr, Running)> {
+pub(crate) fn start_backend() -> anyhow::Result<(SocketAddr, Running)> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("backend")
         .stdin(Stdio::null())

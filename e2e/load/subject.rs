@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::case::Entrance;
 use crate::certificate::Certificate;
-use crate::process::{Running, free_address};
+use crate::process::{Launch, Running, free_address};
 use crate::{Measurement, mesh};
 
 const BUILT_IN: &str = include_str!("subjects/subjects.toml");
@@ -73,7 +73,7 @@ pub(crate) async fn start_all(
     let wanted = |name: &str| measurement.subject.is_empty() || measurement.subject.iter().any(|n| n == name);
     let mut subjects = Vec::new();
     if wanted("mesh") {
-        let started = mesh::start(backend, folder, certificate).await.context("mesh")?;
+        let started = mesh::start(backend, folder, certificate, Launch::Plain).await.context("mesh")?;
         subjects.push(Subject {
             name: "mesh".to_owned(),
             http1: started.clear,
@@ -84,7 +84,7 @@ pub(crate) async fn start_all(
         });
     }
     if wanted("hyper") {
-        subjects.push(reference(backend, folder).await.context("hyper")?);
+        subjects.push(reference(backend, folder, Launch::Plain).await.context("hyper")?);
     }
     for peer in peers(measurement)?.into_iter().filter(|peer| wanted(&peer.name)) {
         match find(&peer.program) {
@@ -114,10 +114,15 @@ fn parse(text: &str) -> anyhow::Result<Vec<Peer>> {
     Ok(toml::from_str::<File>(text)?.subject)
 }
 
-async fn reference(backend: SocketAddr, folder: &Path) -> anyhow::Result<Subject> {
+/// The plainest forwarder on hyper.
+pub(crate) async fn reference(
+    backend: SocketAddr,
+    folder: &Path,
+    launch: Launch<'_>,
+) -> anyhow::Result<Subject> {
     let address = free_address()?;
     let log = folder.join("hyper.log");
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = launch.command(&std::env::current_exe()?);
     command.args(["forwarder", "--listen", &address.to_string(), "--backend", &backend.to_string()]);
     let mut process = Running::start(&mut command, &log)?;
     process.listening(address, &log).await?;

@@ -13,6 +13,9 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 /// # Errors
 /// When an entry is not of that form, or its descriptor is not an open socket.
 pub fn inherited_listeners(list: &str) -> Result<HashMap<u16, TcpListener>, InheritedError> {
+    if list.is_empty() {
+        return Ok(HashMap::new());
+    }
     let ourselves = pidfd_open(getpid(), PidfdFlags::empty())
         .map_err(|source| InheritedError::Descriptor { entry: list.to_owned(), source })?;
     let mut listeners = HashMap::new();
