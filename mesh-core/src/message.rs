@@ -210,12 +210,14 @@ impl Headers {
             self.fields.push(Field { name, value });
             return;
         };
-        let mut at = 0;
-        self.fields.retain(|field| {
-            at += 1;
-            at - 1 <= first || !field.name.eq_ignore_ascii_case(&name)
-        });
         self.fields[first].value = value;
+        if self.fields[first + 1..].iter().any(same) {
+            let mut at = 0;
+            self.fields.retain(|field| {
+                at += 1;
+                at - 1 <= first || !field.name.eq_ignore_ascii_case(&name)
+            });
+        }
     }
 
     /// Removes every field of this name.

@@ -69,7 +69,7 @@ impl Fields {
         let mut transfer_encoding = None;
         for field in raw {
             let value = || block.slice_ref(field.value);
-            match Known::of(field.name) {
+            match Known::of(field.name.as_bytes()) {
                 Known::Host if kind == Kind::Request => {
                     once(&mut fields.host, value(), "more than one Host")?
                 }
@@ -141,8 +141,8 @@ enum Known {
 }
 
 impl Known {
-    fn of(name: &str) -> Self {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
+    fn of(name: &[u8]) -> Self {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name.len() {
             2 if is("te") => Self::Te,
             4 if is("host") => Self::Host,
@@ -161,12 +161,10 @@ impl Known {
 
 /// Whether a field is the codec's own business when a head is written: never taken from a message.
 pub(super) fn is_framing(name: &[u8]) -> bool {
-    std::str::from_utf8(name).is_ok_and(|name| {
-        matches!(
-            Known::of(name),
-            Known::Host | Known::TransferEncoding | Known::Connection | Known::Upgrade | Known::HopByHop
-        )
-    })
+    matches!(
+        Known::of(name),
+        Known::Host | Known::TransferEncoding | Known::Connection | Known::Upgrade | Known::HopByHop
+    )
 }
 
 fn once<T>(slot: &mut Option<T>, value: T, twice: &'static str) -> Result<(), &'static str> {

@@ -18,10 +18,14 @@ const SMALL_PIECE: usize = 2 << 10;
 const SLICES_PER_WRITE: usize = 16;
 /// What comes in a first read up to this size is copied into an allocation of its own, so that the buffer stays.
 const SMALL_READ: usize = 1 << 10;
+/// No larger buffer is kept for the next message.
+const LARGEST_SPARE: usize = 8 << 10;
 
 thread_local! {
     /// The buffer of first reads. Most of them find nothing yet, or one small head: neither needs one of its own.
     static SPARE: Cell<BytesMut> = Cell::default();
+    /// The buffer that the next message is put together in: nearly all are written at once.
+    static SPARE_OUTPUT: Cell<BytesMut> = Cell::default();
 }
 
 /// A byte stream and its read buffer.
@@ -141,12 +145,15 @@ pub(super) struct Output {
 impl Output {
     /// Where small pieces are put together.
     pub(super) fn tail(&mut self) -> &mut BytesMut {
+        if self.tail.capacity() == 0 {
+            self.tail = SPARE_OUTPUT.take();
+        }
         &mut self.tail
     }
 
     pub(super) fn push(&mut self, piece: Bytes) {
         if piece.len() <= SMALL_PIECE {
-            self.tail.extend_from_slice(&piece);
+            self.tail().extend_from_slice(&piece);
             return;
         }
         self.seal();
@@ -200,9 +207,14 @@ impl Output {
             wrote -= first.len();
             self.pieces.pop_front();
         }
-        self.tail.advance(wrote);
-        if self.tail.is_empty() {
-            self.tail = BytesMut::new();
+        if wrote < self.tail.len() {
+            self.tail.advance(wrote);
+            return;
+        }
+        let mut tail = std::mem::take(&mut self.tail);
+        if tail.capacity() <= LARGEST_SPARE {
+            tail.clear();
+            SPARE_OUTPUT.set(tail);
         }
     }
 }
