@@ -4,6 +4,7 @@
 //! Each worker writes series of its own; a scrape adds them up. The number of series is bounded: past the bound new
 //! label sets go to one series labelled `overflow`, so that a client who invents hosts cannot fill the memory.
 
+mod recent;
 mod scheme;
 mod scrape;
 mod series;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hashbrown::HashMap;
 
 use super::Metrics;
+use super::recent::Recent;
 use super::scheme::Scheme;
 use crate::model::{Metric, MetricChange, Side};
 use crate::telemetry::labels::{Borrowed, COUNT, Labels, TCP_COUNT, values};
@@ -86,6 +87,15 @@ pub(super) struct RequestSeries {
     pub(super) response: Histogram,
 }
 
+impl RequestSeries {
+    fn observe(&self, record: &Record) {
+        self.total.add(1);
+        self.duration.observe(u64::try_from(record.duration.as_micros()).unwrap_or(u64::MAX));
+        self.request.observe(record.received.saturating_mul(1000));
+        self.response.observe(record.sent.saturating_mul(1000));
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct ConnectionSeries {
     pub(super) opened: Owned,
@@ -98,6 +108,8 @@ pub(super) struct ConnectionSeries {
 pub(in crate::telemetry) struct SeriesCache {
     tables: Arc<Mutex<Tables>>,
     changes: Vec<MetricChange>,
+    /// While nothing is changed: labels that settings add may depend on anything.
+    recent: Recent<RequestSeries>,
     requests: Groups<RequestSeries>,
     connections: Groups<ConnectionSeries>,
 }
@@ -113,7 +125,7 @@ impl SeriesCache {
         metrics.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&tables));
         let requests = Groups::new(&REQUESTS, COUNT, &[]);
         let connections = Groups::new(&CONNECTIONS, TCP_COUNT, &[]);
-        Self { tables, changes: Vec::new(), requests, connections }
+        Self { tables, changes: Vec::new(), recent: Recent::new(), requests, connections }
     }
 
     /// Takes other changes of the standard into use. Series of schemes that go are no longer shown.
@@ -122,6 +134,7 @@ impl SeriesCache {
             return;
         }
         self.changes = changes.to_vec();
+        self.recent.clear();
         self.requests.replace(Groups::new(&REQUESTS, COUNT, changes));
         self.connections.replace(Groups::new(&CONNECTIONS, TCP_COUNT, changes));
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,6 +143,9 @@ impl SeriesCache {
     }
 
     pub(in crate::telemetry) fn record_request(&mut self, record: &Record) {
+        if let Some(series) = self.recent.get(record) {
+            return series.observe(record);
+        }
         let mut status = itoa::Buffer::new();
         let mut grpc = itoa::Buffer::new();
         let grpc = match (record.protocol, record.grpc_status) {
@@ -143,10 +159,10 @@ impl SeriesCache {
         };
         for group in self.requests.of(record.side()) {
             let series = group.series(&labels, record, publish);
-            series.total.add(1);
-            series.duration.observe(u64::try_from(record.duration.as_micros()).unwrap_or(u64::MAX));
-            series.request.observe(record.received.saturating_mul(1000));
-            series.response.observe(record.sent.saturating_mul(1000));
+            series.observe(record);
+            if self.changes.is_empty() {
+                self.recent.put(record, series);
+            }
         }
     }
 
