@@ -123,7 +123,8 @@ async fn judge(
             Decision::Answer(answer) => return Err(answer),
             Decision::Need(root) => {
                 needed += 1;
-                resolve::wait(worker, &root).await.map_err(|failure| failed(failure, head))?;
+                // Boxed, as below: what has to be learnt first is learnt once.
+                Box::pin(resolve::wait(worker, &root)).await.map_err(|failure| failed(failure, head))?;
                 snapshot = worker.snapshot();
             }
             Decision::Ask(Question::Wait(delay)) => {

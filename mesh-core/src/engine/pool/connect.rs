@@ -77,6 +77,22 @@ pub(crate) async fn connection(
     version: Version,
     fresh: bool,
 ) -> Result<Lease, NoConnection> {
+    if !fresh && let Some(address) = route.known_address() {
+        let no_pod = Arc::default();
+        if let Some(lease) = pooled(worker, route, route.key(address, &no_pod), version) {
+            return Ok(lease);
+        }
+    }
+    // Boxed: making a connection takes much room, and few requests have to.
+    Box::pin(connect(worker, route, version, fresh)).await
+}
+
+async fn connect(
+    worker: &Rc<Worker>,
+    route: Route<'_>,
+    version: Version,
+    fresh: bool,
+) -> Result<Lease, NoConnection> {
     let address = route.address(worker).await.map_err(NoConnection::Failed)?;
     let no_pod = Arc::default();
     let view = route.key(address, &no_pod);
@@ -226,6 +242,17 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// The address to dial, where it is no name.
+    fn known_address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Endpoint(_, endpoint) => match endpoint.model.address {
+                EndpointAddress::Socket(address) => Some(address),
+                EndpointAddress::Name(..) => None,
+            },
+            Self::Original(address) => Some(address),
+        }
+    }
+
     /// The configuration of the TLS that is originated on this way, if it is.
     fn origination(self, worker: &Worker, protocol: MeshAlpn) -> Option<Arc<ClientConfig>> {
         match self {
@@ -238,13 +265,7 @@ impl<'a> Route<'a> {
 
     /// Who is at the other end, where that can be said without a connection.
     pub(crate) fn known(self) -> Option<Facts> {
-        match self {
-            Self::Endpoint(_, endpoint) => match endpoint.model.address {
-                EndpointAddress::Socket(address) => Some(self.facts(address, None)),
-                EndpointAddress::Name(..) => None,
-            },
-            Self::Original(address) => Some(self.facts(address, None)),
-        }
+        self.known_address().map(|address| self.facts(address, None))
     }
 
     fn key(self, address: SocketAddr, no_pod: &'a Arc<str>) -> KeyView<'a> {

@@ -92,7 +92,7 @@ impl Tries<'_> {
     async fn endpoint(&self, account: &mut Account) -> Result<Option<Arc<Endpoint>>, Failed> {
         match (&self.plan.target, &self.plan.cluster) {
             (Target::Cluster(cluster), _) if destination::is_undiscovered(cluster) => {
-                let found = destination::of(self.worker, cluster, Some(&self.head.host)).await;
+                let found = Box::pin(destination::of(self.worker, cluster, Some(&self.head.host))).await;
                 found.map(Some).map_err(|error| {
                     account.record().cluster = Some(cluster.model.name.as_str().into());
                     let error = NoConnection::Failed(error);
