@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) enum Launch<'a> {
     /// As it is.
     Plain,
-    /// Under valgrind, which counts its instructions and writes where they went into this file.
+    /// Under valgrind, which counts its instructions once it is told to, and writes where they went into this file.
     Counted(&'a Path),
 }
 
@@ -24,7 +24,7 @@ impl Launch<'_> {
     pub(crate) fn command(self, program: &Path) -> Command {
         let Self::Counted(file) = self else { return Command::new(program) };
         let mut command = Command::new("valgrind");
-        command.args(["--tool=callgrind", "--fair-sched=yes"]);
+        command.args(["--tool=callgrind", "--fair-sched=yes", "--instr-atstart=no"]);
         command.arg(format!("--callgrind-out-file={}", file.display())).arg(program);
         command
     }
@@ -65,6 +65,16 @@ impl Running {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Lets valgrind begin or end counting.
+    pub(crate) fn count(&self, state: &str) -> anyhow::Result<()> {
+        let id = format!("--pid={}", self.child.id());
+        let output = Command::new("vgdb").args([&id, "instrumentation", state]).output();
+        let output = output.context("running vgdb, which comes with valgrind")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "valgrind does not do as it is told: {said}");
+        Ok(())
     }
 
     /// Asks it to end, and waits until it has.
