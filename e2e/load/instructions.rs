@@ -57,7 +57,7 @@ type Counts = BTreeMap<&'static str, u64>;
 async fn count(counting: &Counting) -> anyhow::Result<Counts> {
     let wanted = |name: &str| counting.only.is_empty() || counting.only.iter().any(|only| only == name);
     let folder = tempfile::tempdir()?;
-    let profiles = counting.profiles.as_deref().unwrap_or(folder.path());
+    let profiles = counting.profiles.as_deref().unwrap_or_else(|| folder.path());
     let mut counts = Counts::new();
     for (name, _) in operations::ALL.iter().filter(|(name, _)| wanted(name)) {
         counts.insert(name, (total(name, MANY)? - total(name, FEW)?) / (MANY - FEW));
