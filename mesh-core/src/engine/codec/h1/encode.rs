@@ -226,9 +226,6 @@ fn field(name: &[u8], value: &[u8], output: &mut BytesMut) {
 }
 
 /// The last wall against splitting a message: codecs and configuration have checked their fields before.
-///
-/// Every byte is looked at without a branch: nearly all fields are short and good, and a search that stops early, or sets
-/// up for long ones, costs several times as much.
 fn is_writable(field: &Field) -> bool {
     let name = |good, b: &u8| good & b.is_ascii_graphic() & (*b != b':');
     let value = |good, b: &u8| good & (*b != b'\r') & (*b != b'\n') & (*b != 0);
