@@ -118,12 +118,13 @@ where
         notify: notifier(&shared, &sinks, engine.change_notice()),
     };
     let pages = serve_pages(&shared, &stop).await?;
-    let besides = beside(shared.clone(), stop.clone());
-    let follow = subscribe::run(flags.subscription(role), client, questions, stop.clone());
+    let end = after_lingering(&shared, stop, flags.linger());
+    let besides = beside(shared.clone(), end.clone());
+    let follow = subscribe::run(flags.subscription(role), client, questions, end.clone());
     tokio::select! {
         ended = follow => ended?,
         ended = besides => ended?,
-        () = stop.cancelled() => {}
+        () = end.cancelled() => {}
     }
     shared.draining.store(true, Ordering::Relaxed);
     let patience = shared
@@ -134,6 +135,20 @@ where
     engine.drain(patience).await;
     drop(pages);
     Ok(())
+}
+
+/// Cancelled a while after `stop`. In between the proxy serves as before but is not ready: whoever sends connections here, such as
+/// every node's forwarding of a Service, learns only later that it ends.
+fn after_lingering(shared: &Shared, stop: CancellationToken, linger: Duration) -> CancellationToken {
+    let end = CancellationToken::new();
+    let (ended, draining) = (end.clone(), Arc::clone(&shared.draining));
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        draining.store(true, Ordering::Relaxed);
+        tokio::time::sleep(linger).await;
+        ended.cancel();
+    });
+    end
 }
 
 /// What follows from the client's events: waiting requests wake, listeners follow, sinks follow the settings.

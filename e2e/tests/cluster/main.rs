@@ -84,10 +84,11 @@ fn ingress_gateway() {
 /// A rolling restart of every component under load, with no failed request.
 #[test]
 fn rolling_restarts() {
-    let Some(mesh) =
-        Mesh::up(&["mesh/workloads.yaml", "mesh/app-gateway.yaml", "mesh/app-from-outside-90-10.yaml"])
-    else {
-        return;
-    };
+    let versions = [
+        "documents/10-virtualservice-canary.yaml",
+        "mesh/app-gateway.yaml",
+        "mesh/app-from-outside-90-10.yaml",
+    ];
+    let Some(mesh) = Mesh::up(&[&["mesh/workloads.yaml"], &versions[..]].concat()) else { return };
     rolling::restarts(&mesh);
 }

@@ -3,7 +3,8 @@
 //!
 //! Needs a cluster of its own: it uses namespace `default` and the mesh-wide settings, and leaves both as it found them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,11 +30,13 @@ const ROOT: &str = "istio-system";
 
 static TURN: Mutex<()> = Mutex::new(());
 
-/// The installed mesh with the workloads of one test, which go when it is dropped.
+/// The installed mesh with the workloads of one test. Whatever was applied goes when it is dropped.
 pub(crate) struct Mesh {
     http: String,
     https: String,
-    workloads: String,
+    applied: RefCell<BTreeSet<String>>,
+    /// Namespaces that were made for what was applied.
+    namespaces: RefCell<BTreeSet<String>>,
     patience: Cell<Duration>,
     _turn: MutexGuard<'static, ()>,
 }
@@ -55,14 +58,16 @@ impl Mesh {
         );
         kubectl::expect(&["label", "namespace", "default", "istio-injection=enabled", "--overwrite"]);
         let workloads: Vec<_> = manifests.iter().map(|reference| manifest(reference)).collect();
-        let patience = Cell::new(PATIENCE);
-        let mesh = Self { http, https, workloads: workloads.join("\n---\n"), patience, _turn: turn };
-        mesh.apply_text(&mesh.workloads);
+        let (applied, namespaces) = Default::default();
+        let mesh = Self { http, https, applied, namespaces, patience: Cell::new(PATIENCE), _turn: turn };
+        mesh.apply_text(&workloads.join("\n---\n"));
         Some(mesh)
     }
 
     /// Adds or changes objects and waits until the proxies have what the control plane knows.
     pub(crate) fn apply_text(&self, yaml: &str) {
+        self.make_namespaces(yaml);
+        self.applied.borrow_mut().insert(yaml.to_owned());
         kubectl::apply(yaml);
         self.settle();
     }
@@ -71,6 +76,21 @@ impl Mesh {
     pub(crate) fn delete_text(&self, yaml: &str) {
         kubectl::delete(yaml);
         self.settle();
+    }
+
+    /// Those that a mesh on one machine has without being told: with a proxy for every pod.
+    fn make_namespaces(&self, yaml: &str) {
+        let named = yaml.lines().filter_map(|line| line.split_once("namespace: "));
+        let names: BTreeSet<_> = named
+            .filter_map(|(_, rest)| rest.split(['"', ',', '}', ' ']).find(|name| !name.is_empty()))
+            .collect();
+        for name in names {
+            let made = kubectl::attempt(&["create", "namespace", name]).code == Some(0);
+            if made {
+                kubectl::expect(&["label", "namespace", name, "istio-injection=enabled"]);
+                self.namespaces.borrow_mut().insert(name.to_owned());
+            }
+        }
     }
 
     /// Two looks, because the first may be too early for the control plane to have heard of a change.
@@ -206,7 +226,11 @@ impl Mesh {
 
 impl Drop for Mesh {
     fn drop(&mut self) {
-        kubectl::delete(&self.workloads);
+        let applied: Vec<_> = self.applied.take().into_iter().collect();
+        kubectl::delete(&applied.join("\n---\n"));
+        for namespace in self.namespaces.take() {
+            kubectl::expect(&["delete", "namespace", &namespace]);
+        }
         kubectl::expect(&["label", "namespace", "default", "istio-injection-"]);
     }
 }

@@ -9,7 +9,7 @@ use crate::mesh::{Mesh, summary};
 use crate::process::Running;
 
 /// Longer than any of the restarts takes; the load ends by itself.
-const LOAD: [&str; 6] = ["--rate", "50", "--connections", "8", "--duration", "60s"];
+const LOAD: [&str; 6] = ["--rate", "20", "--connections", "8", "--duration", "40s"];
 const COMPONENTS: [(&str, &str); 4] = [
     ("mesh-system", "deployment/mesh-control"),
     ("istio-system", "deployment/istio-ingressgateway"),

@@ -16,6 +16,8 @@ const TOKEN: &str = "mesh-token";
 const STATE_FOLDER: &str = "/var/run/mesh";
 /// How long a token lives, in seconds; the kubelet renews it at four fifths.
 const TOKEN_LIFETIME: u32 = 3600;
+/// For how many seconds a gateway serves after being told to stop.
+const GATEWAY_LINGER: &str = "5";
 
 /// The sidecar's container.
 pub(super) fn sidecar(wishes: &Wishes, settings: &Settings, probes: &Map<String, Value>) -> Value {
@@ -43,7 +45,10 @@ pub(super) fn sidecar(wishes: &Wishes, settings: &Settings, probes: &Map<String,
 /// A gateway's container.
 pub(super) fn gateway(program: &str, wishes: &Wishes, settings: &Settings) -> Value {
     let wishes = Wishes { workers: wishes.workers.or(Some(0)), ..wishes.clone() };
-    proxy(&[program], variables(&wishes, settings), &wishes, settings)
+    let mut variables = variables(&wishes, settings);
+    // Where nodes forward to it, they learn only after it is told to stop that they should not.
+    variables.push(json!({"name": "MESH_LINGER", "value": GATEWAY_LINGER}));
+    proxy(&[program], variables, &wishes, settings)
 }
 
 fn proxy(command: &[&str], variables: Vec<Value>, wishes: &Wishes, settings: &Settings) -> Value {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::broker::Broker;
 use crate::engine::Settings;
@@ -49,6 +50,9 @@ pub struct Flags {
     /// The pod's service account
     #[arg(long, env = "SERVICE_ACCOUNT", default_value = "default")]
     service_account: String,
+    /// Seconds to go on serving, no longer ready, after being told to stop
+    #[arg(long, env = "MESH_LINGER", default_value_t = 0, value_name = "SECONDS")]
+    linger: u16,
     /// Socket, opened by the parent process, on which connections to the outside are asked for
     #[arg(long, env = "MESH_BROKER_FD", value_name = "FD")]
     broker_fd: Option<RawFd>,
@@ -63,6 +67,11 @@ impl Flags {
     /// The pod's address.
     pub const fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// How long to go on serving after being told to stop.
+    pub(super) fn linger(&self) -> Duration {
+        Duration::from_secs(self.linger.into())
     }
 
     pub(super) fn broker(&self) -> io::Result<Option<Broker>> {
