@@ -11,6 +11,8 @@
 mod backend;
 mod case;
 mod certificate;
+mod control;
+mod credentials;
 mod forwarder;
 mod generator;
 mod instructions;
@@ -80,6 +82,8 @@ enum Role {
     /// One operation, so many times
     #[command(hide = true)]
     Operation { name: String, times: u64 },
+    /// Connect many simulated proxies to a control plane, change things, and show what it costs
+    Control(control::Size),
     /// The backend that all subjects forward to
     #[command(hide = true)]
     Backend,
@@ -113,6 +117,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
         match arguments.role {
             Some(Role::Pods(size)) => pods::measure(&size),
             Some(Role::Instructions(counting)) => instructions::measure(&counting).await,
+            Some(Role::Control(size)) => control::measure(&size).await,
             Some(Role::Backend) => backend::serve().await,
             Some(Role::Forwarder { listen, backend }) => forwarder::serve(listen, backend).await,
             _ => round::measure(&arguments.measurement).await,

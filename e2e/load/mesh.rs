@@ -1,15 +1,14 @@
 //! Our own subject: a control plane that reads files, and the ingress gateway, as they run in production.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
 use crate::certificate::Certificate;
+use crate::credentials::{Bearer, Issuer};
 use crate::generator::HOST;
 use crate::process::{Launch, Running, binary, free_address};
 
@@ -34,21 +33,13 @@ pub(crate) async fn start(
     let folder = folder.join("mesh");
     let objects = folder.join("objects");
     std::fs::create_dir_all(&objects)?;
-    let (gateway, tls, control, admin) = (free_address()?, free_address()?, free_address()?, free_address()?);
+    let (gateway, tls) = (free_address()?, free_address()?);
     std::fs::write(objects.join("objects.yaml"), manifests(gateway, tls, backend))?;
     std::fs::write(objects.join("secret.yaml"), secret(certificate))?;
-    std::fs::write(folder.join("token"), credentials(&folder.join("keys.json"))?)?;
-
-    let root = folder.join("root.pem");
-    let mut command = Command::new(binary("mesh-control")?);
-    command
-        .args(["--listen", &control.to_string(), "--admin", &admin.to_string(), "--source"])
-        .args([&objects, Path::new("--token-keys"), &folder.join("keys.json"), Path::new("--state")])
-        .args([&folder.join("control"), Path::new("--root-out"), &root]);
-    let log = folder.join("mesh-control.log");
-    let mut control_plane = Running::start(&mut command, &log)?;
-    control_plane.listening(control, &log).await?;
-    within(READY, || root.exists()).await.context("the control plane wrote no root certificate")?;
+    let ControlPlane { process: control_plane, address: control, root, issuer } =
+        control_plane(&folder, &objects).await?;
+    let bearer = Bearer { namespace: NAMESPACE, account: NAMESPACE, pod: POD, uid: "bench" };
+    std::fs::write(folder.join("token"), issuer.token(&bearer)?)?;
 
     let mut command = launch.command(&binary("mesh-ingress")?);
     command
@@ -61,6 +52,33 @@ pub(crate) async fn start(
     process.listening(gateway, &log).await?;
     process.listening(tls, &log).await?;
     Ok(Started { clear: gateway, tls, gateway: process, control: control_plane })
+}
+
+/// A control plane that reads files.
+pub(crate) struct ControlPlane {
+    pub(crate) process: Running,
+    pub(crate) address: SocketAddr,
+    /// The file with the root certificate.
+    pub(crate) root: PathBuf,
+    pub(crate) issuer: Issuer,
+}
+
+/// Starts one that reads the objects of a folder and keeps its own files in another; it may not have read them all yet.
+pub(crate) async fn control_plane(folder: &Path, objects: &Path) -> anyhow::Result<ControlPlane> {
+    let (address, admin) = (free_address()?, free_address()?);
+    let keys = folder.join("keys.json");
+    let issuer = Issuer::create(&keys)?;
+    let root = folder.join("root.pem");
+    let mut command = Command::new(binary("mesh-control")?);
+    command
+        .args(["--listen", &address.to_string(), "--admin", &admin.to_string(), "--source"])
+        .args([objects, Path::new("--token-keys"), &keys, Path::new("--state")])
+        .args([&folder.join("control"), Path::new("--root-out"), &root]);
+    let log = folder.join("mesh-control.log");
+    let mut process = Running::start(&mut command, &log)?;
+    process.listening(address, &log).await?;
+    within(READY, || root.exists()).await.context("the control plane wrote no root certificate")?;
+    Ok(ControlPlane { process, address, root, issuer })
 }
 
 const NAMESPACE: &str = "istio-system";
@@ -127,25 +145,6 @@ metadata: {{name: bench, namespace: {NAMESPACE}}}
 spec: {{accessLogging: [{{disabled: true}}]}}
 "
     )
-}
-
-/// A token as a kubelet would give one; its key goes into a file for the control plane.
-fn credentials(keys: &Path) -> anyhow::Result<String> {
-    let pair = rcgen::KeyPair::generate()?;
-    let key = EncodingKey::from_ec_der(pair.serialized_der());
-    let mut public = Jwk::from_encoding_key(&key, Algorithm::ES256)?;
-    public.common.key_id = Some("bench".to_owned());
-    std::fs::write(keys, serde_json::json!({ "keys": [public] }).to_string())?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-    let claims = serde_json::json!({
-        "iss": "mesh-bench", "aud": ["mesh-ca"], "iat": now, "exp": now + 24 * 3600,
-        "sub": format!("system:serviceaccount:{NAMESPACE}:{NAMESPACE}"),
-        "kubernetes.io": {
-            "namespace": NAMESPACE, "pod": {"name": POD, "uid": "bench"}, "serviceaccount": {"name": NAMESPACE},
-        },
-    });
-    let header = Header { kid: Some("bench".to_owned()), ..Header::new(Algorithm::ES256) };
-    Ok(jsonwebtoken::encode(&header, &claims, &key)?)
 }
 
 async fn within(limit: Duration, condition: impl Fn() -> bool) -> anyhow::Result<()> {

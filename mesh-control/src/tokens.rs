@@ -1,8 +1,8 @@
 //! Service-account tokens: who a proxy is before it has a certificate.
 //!
 //! Tokens are signed JWTs with our audience, bound to a pod. Under `mesh up` they are checked against a file of keys; on
-//! Kubernetes the API server is asked (`review`), which also knows of tokens whose account is gone. There is no fallback to another audience, and what is wrong with a token
-//! is logged but never told to its sender.
+//! Kubernetes the API server is asked (`review`), which also knows of tokens whose account is gone. There is no fallback
+//! to another audience, and what is wrong with a token is logged but never told to its sender.
 
 mod review;
 

@@ -1,0 +1,308 @@
+//! `mesh-bench control`: what a control plane needs for many proxies in a large cluster.
+//!
+//! The control plane is the real one and reads files; the proxies are real gRPC streams without a data plane, each of a
+//! pod of its own, and each uses ten services of its own choice and one that all of them use. Times count from the moment
+//! when a file is in place to the moment when a proxy has the change and acknowledges it.
+
+mod cluster;
+mod proxies;
+
+use std::io::Write as _;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use futures_util::future::try_join_all;
+use serde::Serialize;
+
+use crate::mesh::{ControlPlane, control_plane};
+use crate::process::Running;
+use cluster::Cluster;
+use proxies::{Plane, Proxy, Tally};
+
+/// Services that each proxy uses besides the one that all use.
+const USED: usize = 10;
+/// The service that all use.
+const HUB: usize = 0;
+/// Longer, and something is wrong.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Between two changes that are timed during the storm.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// How large a cluster, and how much of it changes.
+#[derive(clap::Args)]
+pub(crate) struct Size {
+    /// Simulated proxies
+    #[arg(long, default_value_t = 1000)]
+    proxies: usize,
+    /// Services
+    #[arg(long, default_value_t = 10_000)]
+    services: usize,
+    /// Pods behind all services together; at least two for each
+    #[arg(long, default_value_t = 100_000)]
+    endpoints: usize,
+    /// Endpoints that change per second during the storm
+    #[arg(long, default_value_t = 1000)]
+    rate: u32,
+    /// Seconds of storm
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// `text` or `json`
+    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+    output: String,
+}
+
+/// One thing that was done, and what it took.
+#[derive(Serialize)]
+struct Step {
+    what: String,
+    seconds: f64,
+    /// Messages and bytes that the proxies got.
+    updates: u64,
+    bytes: u64,
+    /// Of the control plane, in seconds.
+    processor: f64,
+    /// Of the control plane afterwards, in bytes (PSS).
+    memory: u64,
+    /// Times of single changes, sorted, in milliseconds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<f64>,
+}
+
+/// Does it all and prints what it took.
+pub(crate) async fn measure(size: &Size) -> anyhow::Result<()> {
+    ensure!(size.proxies <= size.services, "there are fewer services than proxies, and each is of its own");
+    ensure!(size.endpoints >= 2 * size.services, "each service needs two endpoints at least");
+    let folder = tempfile::tempdir()?;
+    let objects = folder.path().join("objects");
+    eprintln!("writing {} services with {} endpoints", size.services, size.endpoints);
+    let cluster = Arc::new(Cluster::create(&objects, size.services, size.endpoints)?);
+    let control = control_plane(folder.path(), &objects).await?;
+    let mut bench = Bench::new(&control, size);
+    bench.read(&cluster).await?;
+    let proxies = bench.connect().await?;
+    let proxies = bench.reconnect(proxies).await?;
+    bench.change(&cluster, bench.probe()).await?;
+    bench.change(&cluster, HUB).await?;
+    bench.storm(&cluster).await?;
+    drop(proxies);
+    bench.print()
+}
+
+struct Bench<'a> {
+    control: &'a ControlPlane,
+    size: &'a Size,
+    tally: Rc<Tally>,
+    steps: Vec<Step>,
+}
+
+/// A step that has begun.
+struct Begun {
+    at: Instant,
+    processor: Duration,
+}
+
+impl<'a> Bench<'a> {
+    fn new(control: &'a ControlPlane, size: &'a Size) -> Self {
+        Self { control, size, tally: Rc::default(), steps: Vec::new() }
+    }
+
+    const fn process(&self) -> &'a Running {
+        &self.control.process
+    }
+
+    fn plane(&self) -> Plane<'a> {
+        Plane { address: self.control.address, root: &self.control.root, issuer: &self.control.issuer }
+    }
+
+    fn begin(&self, watched: usize) -> Begun {
+        self.tally.restart(watched);
+        Begun { at: Instant::now(), processor: self.process().processor_time() }
+    }
+
+    fn end(&mut self, what: impl Into<String>, begun: &Begun, took: Duration, mut changes: Vec<f64>) {
+        changes.sort_by(f64::total_cmp);
+        let (updates, bytes) = self.tally.received();
+        let processor = self.process().processor_time().saturating_sub(begun.processor).as_secs_f64();
+        let memory = self.process().memory();
+        let what = what.into();
+        eprintln!("{what}: {:.3} s", took.as_secs_f64());
+        self.steps.push(Step {
+            what,
+            seconds: took.as_secs_f64(),
+            updates,
+            bytes,
+            processor,
+            memory,
+            changes,
+        });
+    }
+
+    /// Services that a proxy uses: neighbours of its own, so that each service has about as many users as another.
+    fn used(&self, proxy: usize) -> impl Iterator<Item = usize> + use<> {
+        let services = self.size.services;
+        (1..=USED).map(move |at| (proxy + at) % services).filter(|used| *used != HUB).chain([HUB])
+    }
+
+    /// Waits until the control plane has read everything: before that it does not know the proxies' pods.
+    async fn read(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
+        let (begun, last) = (self.begin(HUB), cluster.services() - 1);
+        while let Err(error) = Proxy::connect(&self.plane(), &Rc::default(), last, std::iter::empty()).await {
+            if begun.at.elapsed() > PATIENCE {
+                return Err(error.context("the control plane has not read everything"));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.end(format!("reading {} services", cluster.services()), &begun, begun.at.elapsed(), Vec::new());
+        Ok(())
+    }
+
+    async fn connect(&mut self) -> anyhow::Result<Vec<Proxy>> {
+        let begun = self.begin(HUB);
+        let plane = self.plane();
+        let connecting = (0..self.size.proxies).map(|p| Proxy::connect(&plane, &self.tally, p, self.used(p)));
+        let proxies = try_join_all(connecting).await.context("connecting the proxies")?;
+        self.tally.complete(self.size.proxies, PATIENCE).await?;
+        let what = format!("{} new proxies at once", proxies.len());
+        self.end(what, &begun, begun.at.elapsed(), Vec::new());
+        Ok(proxies)
+    }
+
+    async fn reconnect(&mut self, proxies: Vec<Proxy>) -> anyhow::Result<Vec<Proxy>> {
+        let begun = self.begin(HUB);
+        let plane = self.plane();
+        let connecting = proxies.into_iter().map(|proxy| proxy.reconnect(&plane, &self.tally));
+        let proxies = try_join_all(connecting).await.context("connecting the proxies anew")?;
+        self.end(
+            format!("{} proxies come back at once", proxies.len()),
+            &begun,
+            begun.at.elapsed(),
+            Vec::new(),
+        );
+        Ok(proxies)
+    }
+
+    /// One endpoint of a service changes; all its users are told.
+    async fn change(&mut self, cluster: &Cluster, service: usize) -> anyhow::Result<()> {
+        let users = self.users(service);
+        let (begun, mut changes) = (self.begin(service), Vec::new());
+        let mut took = Duration::ZERO;
+        for instance in 1..=10 {
+            let one = self.time(cluster, service, instance, users * instance).await?;
+            took += one;
+            changes.push(one.as_secs_f64() * 1000.0);
+        }
+        self.end(format!("an endpoint that {users} proxies use, ten times"), &begun, took, changes);
+        Ok(())
+    }
+
+    /// Changes an endpoint and waits for so many arrivals in all.
+    async fn time(
+        &self,
+        cluster: &Cluster,
+        service: usize,
+        instance: usize,
+        arrivals: usize,
+    ) -> anyhow::Result<Duration> {
+        cluster.write(service, instance)?;
+        let written = Instant::now();
+        let last = self.tally.arrived(arrivals, PATIENCE).await?;
+        Ok(last.saturating_duration_since(written))
+    }
+
+    /// A service that a few proxies use.
+    fn probe(&self) -> usize {
+        (self.size.proxies / 2).max(1)
+    }
+
+    /// Proxies that use a service.
+    fn users(&self, service: usize) -> usize {
+        (0..self.size.proxies).filter(|proxy| self.used(*proxy).any(|used| used == service)).count()
+    }
+
+    /// Endpoints all over the cluster change; meanwhile changes of one service are timed.
+    async fn storm(&mut self, cluster: &Arc<Cluster>) -> anyhow::Result<()> {
+        let probe = self.probe();
+        let users = self.users(probe);
+        let begun = self.begin(probe);
+        let storm = Storm::start(cluster, probe, self.size.rate);
+        let (mut changes, end) = (Vec::new(), begun.at + Duration::from_secs(self.size.seconds));
+        while Instant::now() < end {
+            let number = changes.len();
+            let one = self.time(cluster, probe, 100 + number, users * (number + 1)).await?;
+            changes.push(one.as_secs_f64() * 1000.0);
+            tokio::time::sleep(PAUSE).await;
+        }
+        let took = begun.at.elapsed();
+        let written = storm.stop()?;
+        self.end(format!("{written} endpoints change elsewhere"), &begun, took, changes);
+        Ok(())
+    }
+
+    fn print(&self) -> anyhow::Result<()> {
+        let text = match self.size.output.as_str() {
+            "json" => serde_json::to_string_pretty(&self.steps)? + "\n",
+            _ => self.steps.iter().map(Step::text).collect(),
+        };
+        Ok(std::io::stdout().write_all(text.as_bytes())?)
+    }
+}
+
+/// A thread that changes endpoints at a fixed rate.
+struct Storm {
+    over: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<anyhow::Result<usize>>,
+}
+
+impl Storm {
+    fn start(cluster: &Arc<Cluster>, spared: usize, rate: u32) -> Self {
+        let (cluster, over) = (Arc::clone(cluster), Arc::<AtomicBool>::default());
+        let stop = Arc::clone(&over);
+        let thread = std::thread::spawn(move || {
+            let (begin, mut written) = (Instant::now(), 0);
+            while !stop.load(Ordering::Relaxed) {
+                let service = fastrand::usize(..cluster.services());
+                if service != spared && service != HUB {
+                    cluster.write(service, 1000 + written)?;
+                    written += 1;
+                }
+                let due = begin + Duration::from_secs(1) * u32::try_from(written)? / rate;
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+            Ok(written)
+        });
+        Self { over, thread }
+    }
+
+    /// Ends it; how many changes there were.
+    fn stop(self) -> anyhow::Result<usize> {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow::anyhow!("the storm's thread panicked"))?
+    }
+}
+
+impl Step {
+    #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 bytes")]
+    fn text(&self) -> String {
+        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let mut text = format!(
+            "{}\n  {:.3} s, {} messages, {:.2} MiB; control plane {:.2} s of processor, {:.1} MiB\n",
+            self.what,
+            self.seconds,
+            self.updates,
+            mebibytes(self.bytes),
+            self.processor,
+            mebibytes(self.memory)
+        );
+        if let (Some(middle), Some(worst)) = (self.changes.get(self.changes.len() / 2), self.changes.last()) {
+            let late = self.changes[(self.changes.len() * 99 / 100).min(self.changes.len() - 1)];
+            text += &format!(
+                "  one change: {middle:.1} ms median, {late:.1} ms p99, {worst:.1} ms at most, of {}\n",
+                self.changes.len()
+            );
+        }
+        text
+    }
+}
