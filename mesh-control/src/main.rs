@@ -20,7 +20,7 @@ use mesh_control::settings::{Cluster, Settings};
 use mesh_control::source::{Change, kubernetes, watch};
 use mesh_control::tokens::{Reviewer, Verifier};
 use mesh_control::view::View;
-use mesh_control::world::World;
+use mesh_control::world::{Touched, World};
 use mesh_core::broker::Broker;
 use mesh_core::daemon::{logging, signals};
 use tokio::net::TcpListener;
@@ -203,7 +203,7 @@ async fn follow(
                 }
                 if world.set_keys(source, fetched) {
                     generation += 1;
-                    publish(&plane, &world, generation).await;
+                    publish(&plane, &world, generation, None).await;
                 }
                 continue;
             }
@@ -230,15 +230,19 @@ async fn follow(
         keys.want(&mut world);
         generation += 1;
         tracing::info!(generation, objects = touched.keys.len(), "the world has changed");
-        publish(&plane, &world, generation).await;
+        publish(&plane, &world, generation, Some(touched)).await;
         plane.note_revision(revision);
     }
 }
 
-/// Indexes the world beside the thread that serves, and puts it in place.
-async fn publish(plane: &Plane, world: &World, generation: u64) {
-    let world = world.clone();
-    match tokio::task::spawn_blocking(move || View::new(world, generation)).await {
+/// Indexes the world beside the thread that serves, and puts it in place. Without what was touched nothing is taken over.
+async fn publish(plane: &Plane, world: &World, generation: u64, touched: Option<Touched>) {
+    let (world, previous) = (world.clone(), plane.view());
+    let index = move || match touched {
+        Some(touched) => View::after(&previous, world, generation, &touched),
+        None => View::new(world, generation),
+    };
+    match tokio::task::spawn_blocking(index).await {
         Ok(view) => plane.publish(view),
         Err(error) => tracing::error!(%error, generation, "the world cannot be indexed; the last one stays"),
     }

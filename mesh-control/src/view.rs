@@ -5,6 +5,7 @@
 //! shared by all proxies of the class. Closures are deterministic: members in order of their keys.
 
 mod closure;
+mod kept;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,11 +17,11 @@ use mesh_core::wire::Encoded;
 
 use crate::api::core::Pod;
 use crate::api::meta::StringMap;
-use crate::api::{Item, Key};
+use crate::api::{Item, Key, Kind};
 use crate::problem::Problem;
 use crate::translate::visibility::{self, Visibility};
 use crate::translate::{Catalog, Client, Scope, problems, workload};
-use crate::world::World;
+use crate::world::{Touched, World};
 
 /// A proxy as far as its view depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +46,20 @@ struct Class {
     pod: Option<(String, Role)>,
 }
 
-type Closure = Arc<Vec<Arc<Encoded>>>;
+/// Everything that a root needs.
+#[derive(Debug, Clone)]
+struct Closure {
+    members: Arc<Vec<Arc<Encoded>>>,
+    /// Hosts of which it has the endpoints.
+    hosts: Arc<[String]>,
+}
 
 /// One generation of the world.
 #[derive(Default)]
 pub struct View {
     generation: u64,
     world: World,
-    catalog: Catalog,
+    catalog: Arc<Catalog>,
     closures: DashMap<(Class, Root), Option<Closure>>,
     /// Resources by content, so that equal ones of several classes are held once.
     resources: DashMap<(String, u64), Arc<Encoded>>,
@@ -62,7 +69,19 @@ pub struct View {
 impl View {
     /// A view of a world. Generations count up from 1.
     pub fn new(world: World, generation: u64) -> Self {
-        Self { generation, catalog: Catalog::new(&world), world, ..Self::default() }
+        Self { generation, catalog: Arc::new(Catalog::new(&world)), world, ..Self::default() }
+    }
+
+    /// The view after a change. What the change cannot have altered is taken over from the view before: in a large mesh
+    /// pods come and go all the time, and each concerns few.
+    pub fn after(previous: &Self, world: World, generation: u64, touched: &Touched) -> Self {
+        if !touched.only(Kind::Pod) {
+            return Self::new(world, generation);
+        }
+        let catalog = Arc::clone(&previous.catalog);
+        let view = Self { generation, catalog, world, ..Self::default() };
+        kept::take_over(&view, previous, touched);
+        view
     }
 
     /// Which generation this is; 0 before anything was read.
@@ -76,7 +95,7 @@ impl View {
     }
 
     /// All services.
-    pub const fn catalog(&self) -> &Catalog {
+    pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
@@ -100,11 +119,11 @@ impl View {
         let pod = self.world.get::<Pod>(&proxy.namespace, &proxy.pod);
         let key = (self.class(proxy, pod.as_ref(), root), root.clone());
         if let Some(known) = self.closures.get(&key) {
-            return known.as_ref().map(|closure| closure.to_vec());
+            return known.as_ref().map(|closure| closure.members.to_vec());
         }
         let closure = self.compute(proxy, pod.as_ref(), root);
         self.closures.insert(key, closure.clone());
-        closure.map(|closure| closure.to_vec())
+        closure.map(|closure| closure.members.to_vec())
     }
 
     /// The Sidecar that hides from a proxy what a root asks for, where somebody declares it.
@@ -143,7 +162,8 @@ impl View {
                 (encoded.key.clone(), encoded)
             })
             .collect();
-        Some(Arc::new(encoded.into_values().collect()))
+        let hosts = resources.iter().filter_map(kept::host).map(str::to_owned).collect();
+        Some(Closure { members: Arc::new(encoded.into_values().collect()), hosts })
     }
 
     fn scoped<T>(&self, proxy: &Proxy, pod: Option<&Item<'_, Pod>>, look: impl FnOnce(&Scope<'_>) -> T) -> T {

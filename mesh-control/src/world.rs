@@ -8,19 +8,20 @@
 mod addresses;
 mod endpoints;
 mod keys;
+mod objects;
 mod protocol;
 mod secrets;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use addresses::Addresses;
 pub use addresses::ServiceAddress;
 pub use endpoints::{EntryEndpoint, PodEndpoint, locality, target_port};
 pub use keys::{KeySet, KeySource};
+use objects::Objects;
 pub use protocol::{entry_protocol, service_protocol};
 pub use secrets::{InvalidSecret, TlsSecret};
 
@@ -33,10 +34,10 @@ use crate::source::{Change, Refusal};
 /// All objects by key, with what follows from them.
 #[derive(Debug, Clone, Default)]
 pub struct World {
-    objects: BTreeMap<Key, Arc<Object>>,
+    objects: Objects,
     /// Given to the next object that is new.
     sequence: u64,
-    addresses: Addresses,
+    addresses: Arc<Addresses>,
     settings: settings::Settings,
     refused: BTreeMap<Key, Problem>,
     problems: Vec<Problem>,
@@ -59,6 +60,11 @@ impl Touched {
         self.keys.iter().any(|key| key.kind == kind)
     }
 
+    /// Whether only objects of one kind were touched.
+    pub fn only(&self, kind: Kind) -> bool {
+        !self.mesh_config && self.keys.iter().all(|key| key.kind == kind)
+    }
+
     /// Whether nothing was touched.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && !self.mesh_config
@@ -68,15 +74,17 @@ impl Touched {
 impl World {
     /// A world in which services keep the addresses they had, as [`World::allotments`] gave them.
     pub fn with_allotments(allotments: impl IntoIterator<Item = (Key, Ipv4Addr)>) -> Self {
-        Self { addresses: Addresses::new(allotments), ..Self::default() }
+        Self { addresses: Arc::new(Addresses::new(allotments)), ..Self::default() }
     }
 
     /// Takes in a change and says what it touched.
     pub fn apply(&mut self, change: Change) -> Touched {
         let mut keys = BTreeSet::new();
         for key in change.removed {
-            if self.objects.remove(&key).is_some() {
-                self.addresses.release(&key);
+            if self.objects.remove(&key) {
+                if key.kind == Kind::Service {
+                    Arc::make_mut(&mut self.addresses).release(&key);
+                }
                 keys.insert(key);
             }
         }
@@ -109,7 +117,7 @@ impl World {
             }
         }
         let key = object.key.clone();
-        self.objects.insert(key.clone(), Arc::new(object));
+        self.objects.insert(object);
         Some(key)
     }
 
@@ -117,8 +125,9 @@ impl World {
     fn allot(&mut self) {
         let mut wanting: Vec<Item<'_, Service>> = items::<Service>(&self.objects, None).collect();
         wanting.sort_by_key(|service| (service.cluster_ip.is_none(), service.object.age));
+        let addresses = Arc::make_mut(&mut self.addresses);
         for service in wanting {
-            self.addresses.update(&service.object.key, service.spec);
+            addresses.update(&service.object.key, service.spec);
         }
     }
 
@@ -134,7 +143,7 @@ impl World {
 
     /// All objects, ordered by kind, namespace and name.
     pub fn objects(&self) -> impl Iterator<Item = &Arc<Object>> {
-        self.objects.values()
+        self.objects.all()
     }
 
     /// One object by type and name.
@@ -217,17 +226,10 @@ impl World {
 
 /// The objects of a type, in all namespaces or in one.
 fn items<'w, T: Content>(
-    objects: &'w BTreeMap<Key, Arc<Object>>,
+    objects: &'w Objects,
     namespace: Option<&str>,
 ) -> impl Iterator<Item = Item<'w, T>> + use<'w, T> {
-    let only: Option<Arc<str>> = namespace.map(Arc::from);
-    let first = Key { kind: T::KIND, namespace: only.clone().unwrap_or_default(), name: Arc::default() };
-    objects
-        .range((Bound::Included(first), Bound::Unbounded))
-        .take_while(move |(key, _)| {
-            key.kind == T::KIND && only.as_ref().is_none_or(|namespace| *namespace == key.namespace)
-        })
-        .filter_map(|(_, object)| Item::of(object))
+    objects.of(T::KIND, namespace).filter_map(|object| Item::of(object))
 }
 
 #[cfg(test)]

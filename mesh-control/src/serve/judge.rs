@@ -4,10 +4,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use crate::view::View;
+
+/// What is wrong is known this much later at most.
+const LONGEST_REST: Duration = Duration::from_secs(2);
 
 /// The thread; it ends when this is dropped.
 pub(super) struct Judge(Arc<Shared>);
@@ -58,13 +62,22 @@ impl Drop for Judge {
 impl Shared {
     fn run(&self) {
         while let Some(view) = self.next() {
+            let began = Instant::now();
             // A mistake of ours in judging one object must not end the judging of all others for ever.
             if catch_unwind(AssertUnwindSafe(|| view.problems().len())).is_ok() {
                 self.judged.store(view);
             } else {
                 tracing::error!(generation = view.generation(), "looking for problems of objects failed");
             }
+            self.rest(began.elapsed().min(LONGEST_REST));
         }
+    }
+
+    /// Where everything changes all the time, half of one processor is enough for this.
+    fn rest(&self, time: Duration) {
+        let desk = self.lock();
+        let open = |desk: &mut Desk| !desk.is_closed;
+        drop(self.changed.wait_timeout_while(desk, time, open).unwrap_or_else(PoisonError::into_inner));
     }
 
     fn next(&self) -> Option<Arc<View>> {
@@ -87,8 +100,6 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
     use crate::world::World;
 
