@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exports_follow_the_list() {
+    fn s18_exports_follow_the_list() {
         let list = |entries: &[&str]| entries.iter().map(|&entry| entry.to_owned()).collect::<Vec<_>>();
         for (export_to, own, other) in [
             (list(&[]), true, true),

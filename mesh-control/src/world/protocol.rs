@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn declared_protocol_beats_name_beats_number() {
+    fn s28_declared_protocol_beats_name_beats_number() {
         for (name, app_protocol, number, protocol) in [
             ("http", None, 80, Protocol::Http),
             ("http-web", None, 80, Protocol::Http),

@@ -83,7 +83,7 @@ fn a_host_is_routed_by_header_and_weight_to_subsets_with_their_endpoints() {
 }
 
 #[test]
-fn every_form_of_a_name_leads_to_the_same_table_and_no_other_namespace_has_the_short_one() {
+fn s19_every_form_of_a_name_leads_to_the_same_table_and_no_other_namespace_has_the_short_one() {
     let view = view(&mesh());
     let table = |namespace, host| {
         let resources = closure(&view, &proxy(Role::Sidecar, namespace, "x"), &host_root(host, 9080))?;

@@ -138,7 +138,7 @@ proptest! {
 
     /// semantics.md 25 and 26.
     #[test]
-    fn rules_are_searched_and_merged_as_documented(rules in prop::collection::vec(rule(), 0..7)) {
+    fn s26_rules_are_searched_and_merged_as_documented(rules in prop::collection::vec(rule(), 0..7)) {
         let route = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: w}\n\
             spec: {hosts: [web], http: [{route: [{destination: {host: web}, weight: 1}, \
             {destination: {host: web, subset: v1}, weight: 1}]}]}\n---\n";

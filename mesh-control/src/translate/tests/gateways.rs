@@ -2,7 +2,8 @@
 
 use mesh_core::model::{CipherSuite, Resource, Role, Root, ServerTls, TlsVersion};
 
-use super::{closure, gateway_pod, proxy, view};
+use super::{closure, gateway_pod, proxy, short, tables, view};
+use crate::view::View;
 
 const SECRETS: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: plain, namespace: istio-system}\n\
     stringData: {tls.crt: C, tls.key: K}\n---\n\
@@ -79,4 +80,79 @@ fn servers_that_cannot_be_are_left_out() {
         assert_eq!(server, None, "{tls}");
         assert!(told.iter().any(|text| text.contains(field)), "{tls}: {told:?}");
     }
+}
+
+/// A Gateway with these servers (YAML), a day older than the next.
+fn gateway(name: &str, day: u8, servers: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: {name}, namespace: istio-system, \
+         creationTimestamp: \"2026-01-0{day}T00:00:00Z\"}}\n\
+         spec: {{selector: {{istio: ingressgateway}}, servers: [{servers}]}}\n---\n"
+    )
+}
+
+fn own(view: &View) -> Vec<Resource> {
+    closure(view, &proxy(Role::Ingress, "istio-system", "gw"), &Root::Own).unwrap()
+}
+
+/// Which namespaces may bring routes for a host is the Gateway's to say, and to whom it is exported the VirtualService's.
+#[test]
+fn s22_a_gateways_host_says_whose_routes_it_takes() {
+    let routes = |namespace: &str, host: &str, more: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v, namespace: {namespace}}}\n\
+             spec: {{hosts: [{host}], gateways: [istio-system/g], {more} http: [{{name: of-{namespace}, \
+             directResponse: {{status: 204}}}}]}}\n---\n"
+        )
+    };
+    for (hosts, of, taken) in [
+        ("a.example.com", "shop", true),
+        ("'*/a.example.com'", "shop", true),
+        ("shop/a.example.com", "shop", true),
+        ("shop/*.example.com", "shop", true),
+        ("other/a.example.com", "shop", false),
+        ("./a.example.com", "shop", false),
+        ("./a.example.com", "istio-system", true),
+    ] {
+        for (more, exported) in
+            [("", true), ("exportTo: [istio-system],", true), ("exportTo: [other],", false)]
+        {
+            let server = format!("{{port: {{number: 80, name: h, protocol: HTTP}}, hosts: [{hosts}]}}");
+            let yaml = gateway("g", 1, &server) + &routes(of, "a.example.com", more);
+            let resources = own(&view(&(yaml + &gateway_pod("ingressgateway"))));
+            let lines: Vec<String> = tables(&resources).into_iter().flat_map(short).collect();
+            let found = lines.iter().any(|line| line.starts_with("a.example.com "));
+            assert_eq!(found, taken && exported, "{hosts} {of} {more}: {lines:?}");
+        }
+    }
+}
+
+#[test]
+fn s23_servers_share_a_port_if_they_speak_alike_and_the_older_stays() {
+    let plain = |host: &str| format!("{{port: {{number: 80, name: h, protocol: HTTP}}, hosts: [{host}]}}");
+    let secure = |port: u16, host: &str| {
+        format!(
+            "{{port: {{number: {port}, name: s, protocol: HTTPS}}, hosts: [{host}], \
+             tls: {{mode: SIMPLE, credentialName: plain}}}}"
+        )
+    };
+    let servers = |first: &str, second: &str| {
+        let yaml = SECRETS.to_owned() + &gateway("old", 1, first) + &gateway("young", 2, second);
+        let view = view(&(yaml + &gateway_pod("ingressgateway")));
+        let listeners = own(&view).into_iter().find_map(|resource| match resource {
+            Resource::Own(own) => Some(own.listeners),
+            _ => None,
+        });
+        let count = listeners.unwrap().iter().map(|listener| listener.servers.len()).collect::<Vec<_>>();
+        let told: Vec<_> = view.problems().iter().map(|problem| problem.to_string()).collect();
+        (count, told.join("\n"))
+    };
+    let (count, told) = servers(&secure(443, "a.example.com"), &secure(443, "b.example.com"));
+    assert_eq!((count, told.as_str()), (vec![2], ""));
+    let (count, told) = servers(&secure(443, "a.example.com"), &secure(443, "a.example.com"));
+    assert_eq!(count, [1]);
+    assert!(told.contains("Gateway istio-system/young"), "{told}");
+    let (count, told) = servers(&plain("a.example.com"), &secure(80, "b.example.com"));
+    assert_eq!(count.len(), 1);
+    assert!(told.contains("Gateway istio-system/young") && told.contains("another protocol"), "{told}");
 }

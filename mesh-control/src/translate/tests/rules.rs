@@ -75,7 +75,7 @@ fn host_among_the_headers_is_the_authority() {
 
 /// 16: the delegate's values win, matches are joined, contradictions are told.
 #[test]
-fn delegates_narrow_what_they_are_given() {
+fn s16_delegates_narrow_what_they_are_given() {
     let root =
         "hosts: [web], http: [{name: root, match: [{uri: {prefix: /a}}], timeout: 9s, delegate: {name: d}}]";
     let delegate = "http: [\
@@ -96,7 +96,7 @@ fn delegates_narrow_what_they_are_given() {
 
 /// 17 and 18: sidecars take one VirtualService, the most narrowly exported, then the oldest; gateways merge.
 #[test]
-fn sidecars_choose_where_gateways_merge() {
+fn s17_sidecars_choose_where_gateways_merge() {
     let to = |host: &str, more: &str| {
         format!("hosts: [web], {more} http: [{{route: [{{destination: {{host: {host}}}}}]}}]")
     };
@@ -160,7 +160,7 @@ fn https_redirect_needs_no_virtual_service() {
 
 /// 25: the client's namespace, then the service's, then the root's; 26: blocks are inherited, a port replaces all.
 #[test]
-fn destination_rules_are_found_and_merged() {
+fn s25_destination_rules_are_found_and_merged() {
     let pool = |connections: u32| format!("connectionPool: {{tcp: {{maxConnections: {connections}}}}}");
     let yaml = service("web", 80, &["v1"])
         + &destination_rule(

@@ -78,7 +78,7 @@ fn egress_hosts_say_what_is_seen() {
 
 /// semantics.md 29: workload over namespace over mesh, the oldest of each; they do not add up.
 #[test]
-fn one_sidecar_holds() {
+fn s29_one_sidecar_holds() {
     let root = object("Sidecar", "mesh", "istio-system", "egress: [{hosts: [./*]}]");
     assert_eq!(seen(&world(&root)), ["web", "api", "out"], "`.` is the client's namespace");
     let own = narrowed("default", "egress: [{hosts: [data/*]}]");

@@ -237,7 +237,7 @@ mod localities {
     }
 
     #[test]
-    fn the_nearest_take_all_until_they_cannot() {
+    fn s27_the_nearest_take_all_until_they_cannot() {
         let now = Instant::now();
         let places = ["r1/z1", "r1/z1", "r1/z2", "r2/z1"];
         let set = set(failover(), place("r1/z1"), &places);

@@ -223,7 +223,7 @@ async fn a_balancer_says_by_the_proxy_protocol_who_its_client_is() {
 
 /// semantics.md 40: what the operator has switched off is not written, and what was there stays.
 #[tokio::test]
-async fn headers_of_the_proxys_own_can_be_switched_off() {
+async fn s40_headers_of_the_proxys_own_can_be_switched_off() {
     let upstream = Upstream::start(ok).await;
     let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     let port = dead().await.port();

@@ -186,7 +186,7 @@ async fn a_pod_reaches_itself_through_its_own_service() {
 
 /// A peer whose authority or trust domain is no longer ours does not keep what it has open.
 #[tokio::test]
-async fn a_connection_of_a_peer_that_is_no_longer_trusted_is_closed() {
+async fn s31_a_connection_of_a_peer_that_is_no_longer_trusted_is_closed() {
     let (issuer, other) = (issuer(), issuer());
     let application = Upstream::saying("fine").await;
     let withdraw_alias = |tls: &MeshTls| tls.set_aliases(&[]);

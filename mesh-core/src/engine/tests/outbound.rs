@@ -50,7 +50,7 @@ async fn every_answer_says_when_it_was_made() {
 
 /// PN-01 and PN-03: what policy and routes look at is what the upstream gets.
 #[tokio::test]
-async fn paths_are_canonical_before_anything_looks_at_them() {
+async fn s38_paths_are_canonical_before_anything_looks_at_them() {
     let upstream = Upstream::start(ok).await;
     let mesh = Mesh::outbound(service(|_, _| {}, &[upstream.address]));
     for (path, canonical) in [("/app/%2E./admin", "/admin"), ("/app//../a%20b?x=/../", "/app/a%20b?x=/../")] {
@@ -129,7 +129,7 @@ async fn headers_are_edited_as_the_route_says() {
 }
 
 #[tokio::test]
-async fn callers_cannot_forge_who_called() {
+async fn s39_callers_cannot_forge_who_called() {
     let upstream = Upstream::start(ok).await;
     let mesh = Mesh::outbound(service(|_, _| {}, &[upstream.address]));
     let request =
