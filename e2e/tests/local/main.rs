@@ -8,6 +8,7 @@
 
 mod answers;
 mod authorization;
+mod bad;
 mod binaries;
 mod calls;
 mod canary;
@@ -98,6 +99,22 @@ fn way_out() {
 fn fifty_pods() {
     let Some(mesh) = Mesh::up(&["mesh/crowd.yaml"]) else { return };
     scenario::run(&mesh, &[crowd::SCENARIOS]);
+}
+
+/// A bad or huge object harms nobody else (TM-06).
+#[test]
+fn bad_manifests() {
+    let workloads = [
+        "mesh/workloads.yaml",
+        "documents/10-virtualservice-canary.yaml",
+        "mesh/app-gateway.yaml",
+        "mesh/app-from-outside-90-10.yaml",
+        "bad/world.yaml",
+    ];
+    let Some(mesh) = Mesh::up(&workloads) else { return };
+    for check in [bad::every_manifest, bad::something_huge] {
+        check(&mesh).unwrap_or_else(|error| panic!("{error:?}"));
+    }
 }
 
 /// Rows Y6, Y7, S15 (mutual TLS and policy), external authorization, and tokens.

@@ -105,6 +105,22 @@ impl Mesh {
         self.expect(&["apply", "--wait", "-f", &file.path().to_string_lossy()]);
     }
 
+    /// Adds or changes objects as far as they are accepted, and waits for nothing.
+    pub(crate) fn try_apply(&self, file: &std::path::Path) -> Output {
+        run(&mut self.command(&["apply", "-f", &file.to_string_lossy()]), COMMAND_DEADLINE)
+    }
+
+    /// Adds or changes objects and waits for nothing.
+    pub(crate) fn apply_at_once(&self, yaml: &str) {
+        let file = to_file(yaml);
+        self.expect(&["apply", "-f", &file.path().to_string_lossy()]);
+    }
+
+    /// Removes the objects of a file, and waits for nothing.
+    pub(crate) fn delete_file(&self, file: &std::path::Path) {
+        self.expect(&["delete", "-f", &file.to_string_lossy()]);
+    }
+
     /// Removes objects.
     pub(crate) fn delete_text(&self, yaml: &str) {
         let file = to_file(yaml);
