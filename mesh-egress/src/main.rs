@@ -14,11 +14,18 @@ struct Arguments {
     /// Listening sockets opened by the parent process
     #[arg(long, env = "MESH_LISTEN_FDS", default_value = "", value_name = "PORT=FD,…")]
     listen_fds: String,
+    /// Serve clients in the clear too; they are unknown to policies, and anybody can be one
+    #[arg(long, env = "MESH_ALLOW_PLAINTEXT")]
+    allow_plaintext: bool,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let inherited = proxy::inherited_listeners(&arguments.listen_fds)?;
-    let settings = Settings { workers: arguments.flags.workers(), ..Settings::gateway(inherited) };
+    let settings = Settings {
+        workers: arguments.flags.workers(),
+        plaintext: arguments.allow_plaintext,
+        ..Settings::gateway(inherited)
+    };
     proxy::run(Role::Egress, &arguments.flags, settings, |_, _| std::future::pending())
 }

@@ -7,13 +7,14 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use crate::answers::Answer;
+use crate::limits::ten_of_eleven;
 use crate::mesh::Mesh;
 use crate::scenario::{Given, Key, Scenario};
 use crate::spans::{sides_of, traces};
 
 /// What the certificate outside is for.
 pub(crate) const HOSTS: &[&str] =
-    &["finance.yahoo.com", "a.external.com", "b.external.com", "partner.example.com"];
+    &["finance.yahoo.com", "a.external.com", "b.external.com", "partner.example.com", "strict.example.com"];
 
 const YAHOO: &str = "documents/12-egress-tls-origination.yaml";
 const ENTRY: &str = "documents/12-egress-tls-origination.yaml#ServiceEntry";
@@ -72,6 +73,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         then: namespace_is_denied,
     },
     Scenario {
+        name: "S13 the eleventh of ten requests a minute is refused at the egress gateway",
+        given: &[YAHOO],
+        key: Key::Manifest("egress/limit.yaml"),
+        then: limited_on_the_way_out,
+    },
+    Scenario {
         name: "S14 the gateway measures what leaves, and the trace goes through it",
         given: &[YAHOO, "mesh/otlp.yaml"],
         key: Key::Manifest("mesh/otlp-tracing.yaml"),
@@ -88,6 +95,17 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         given: &["egress/passthrough.yaml#ServiceEntry", "egress/passthrough.yaml#Gateway"],
         key: Key::Manifest("egress/passthrough.yaml#VirtualService"),
         then: passed_through,
+    },
+    Scenario {
+        name: "S33 by MUTUAL the gateway shows the certificate that a server outside demands",
+        given: &[
+            "credential/egress-client/istio-system",
+            "egress/mutual.yaml#ServiceEntry",
+            "egress/mutual.yaml#Gateway",
+            "egress/mutual.yaml#VirtualService",
+        ],
+        key: Key::Instead { with: "egress/mutual.yaml#DestinationRule", without: "egress/not-mutual.yaml" },
+        then: shows_its_certificate,
     },
 ];
 
@@ -172,6 +190,15 @@ fn namespace_is_denied(given: &Given<'_>) -> anyhow::Result<()> {
     mesh.eventually(|| mesh.get("shop", &["http://finance.yahoo.com/"]).status(403))
 }
 
+fn limited_on_the_way_out(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    mesh.eventually(|| through_gateway(mesh, "finance.yahoo.com"))?;
+    ten_of_eleven(&mesh.get("shop", &["http://finance.yahoo.com/limited", "--repeat", "11"]))?;
+    // Whoever asks: it is one number, and only of what it is about.
+    mesh.get("payments", &["http://finance.yahoo.com/limited"]).status(429)?;
+    through_gateway(mesh, "finance.yahoo.com").map(drop)
+}
+
 fn measured_and_traced(given: &Given<'_>) -> anyhow::Result<()> {
     const WAY: [&str; 2] =
         ["shop.default SPAN_KIND_CLIENT", "istio-egressgateway.istio-system SPAN_KIND_CLIENT"];
@@ -227,4 +254,13 @@ fn passed_through(given: &Given<'_>) -> anyhow::Result<()> {
     ensure!(answer.text("/tls/server_name") == "partner.example.com", "the server name is lost");
     ensure!(answer.seen_header("x-request-id").is_none(), "something on the way has read the request");
     Ok(())
+}
+
+fn shows_its_certificate(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    mesh.eventually(|| {
+        let answer = mesh.get("shop", &["http://strict.example.com/"]).answered_by("strict")?;
+        ensure!(answer.text("/tls/server_name") == "strict.example.com", "the server name is lost");
+        came_from_gateway(mesh, &answer)
+    })
 }

@@ -1,7 +1,7 @@
 //! References to manifests: `mesh/workloads.yaml` is a file of `e2e/fixtures`, `documents/11….yaml#Gateway` the objects
 //! of one kind in it, `examples/bookinfo/gateway.yaml` a file of `deploy/examples`, and `secret/NAME/HOST,HOST` a Secret
 //! with a certificate for these hosts, the same one each time, and `authority/CERTIFICATE/NAME/NAMESPACE` a Secret with the
-//! CA of that certificate alone. `@KEYS@` in a file stands for the keys that this run signs tokens with.
+//! CA of that certificate alone. `credential/NAME/NAMESPACE` is a Secret with a certificate that a client shows. `@KEYS@` in a file stands for the keys that this run signs tokens with.
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,11 @@ pub(crate) fn manifest(reference: &str) -> String {
     if let Some(rest) = reference.strip_prefix("authority/") {
         let parts: Vec<_> = rest.split('/').collect();
         return authority_secret(parts[0], parts[1], parts[2]);
+    }
+    if let Some((name, namespace)) =
+        reference.strip_prefix("credential/").and_then(|rest| rest.split_once('/'))
+    {
+        return certificate(name, &[]).secret(name, namespace);
     }
     let (path, kind) = reference.split_once('#').map_or((reference, None), |(path, kind)| (path, Some(kind)));
     let file = locate(path);

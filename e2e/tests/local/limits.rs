@@ -91,7 +91,7 @@ fn beside_an_application(given: &Given<'_>) -> anyhow::Result<()> {
     mesh.get("user-service", &[place]).status(429)
 }
 
-fn ten_of_eleven(few: &Summary) -> anyhow::Result<()> {
+pub(crate) fn ten_of_eleven(few: &Summary) -> anyhow::Result<()> {
     ensure!((counted(few, 200), counted(few, 429)) == (10, 1), "not ten of eleven: {:?}", few.statuses);
     Ok(())
 }

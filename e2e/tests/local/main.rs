@@ -129,7 +129,12 @@ fn who_may_call_whom() {
 fn egress() {
     let certificate = certificates::certificate("outside-cert", egress::HOSTS);
     let secret = format!("secret/outside-cert/{}", egress::HOSTS.join(","));
-    let workloads = [secret.as_str(), "authority/outside-cert/outside-ca/default", "egress/workloads.yaml"];
+    let workloads = [
+        secret.as_str(),
+        "authority/outside-cert/outside-ca/default",
+        "authority/egress-client/client-ca/default",
+        "egress/workloads.yaml",
+    ];
     let Some(mesh) = Mesh::up_trusting(&workloads, &certificate.authority) else { return };
     scenario::run(&mesh, &[egress::SCENARIOS]);
 }

@@ -13,6 +13,8 @@ use crate::world::{KeySource, World};
 
 /// Rules of one workload; further ones are left out, and their tokens refused.
 const MOST_RULES: usize = 63;
+/// What `timeout` means when absent, as in Istio; keys are fetched in that time whatever it says.
+const USUAL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 /// Largest set of keys, in bytes.
 pub const LARGEST_KEYS: usize = 64 * 1024;
 
@@ -60,9 +62,17 @@ pub fn translate(
                 let message = "missing: no token is good under this rule";
                 report.push(Problem::error(format!("{field}.issuer"), message));
             }
+            report.extend(time_without_effect(rule, &field));
             TokenRule { origin: origin(item.object, field.as_str()), keys, ..one(rule) }
         })
         .collect()
+}
+
+/// Nobody's request waits while keys are fetched, so there is nothing to keep short.
+fn time_without_effect(rule: &JwtRule, field: &str) -> Option<Problem> {
+    let is_other = rule.timeout.is_some_and(|timeout| timeout.get() != USUAL_TIMEOUT);
+    let message = "has no effect: keys are fetched beforehand, in at most 5 s, and no request waits for them";
+    is_other.then(|| Problem::warning(format!("{field}.timeout"), message))
 }
 
 /// A rule without origin and keys.

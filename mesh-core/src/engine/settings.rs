@@ -22,6 +22,9 @@ pub struct Settings {
     pub inbound: Option<Entrance>,
     /// The address on which a gateway opens the listeners that its configuration names; `None` for sidecars.
     pub gateway: Option<IpAddr>,
+    /// Whether a gateway's cleartext servers also take clients that do not speak mesh TLS. Default true; an egress
+    /// gateway, whose clients are the mesh's own, takes none unless told to (D7).
+    pub plaintext: bool,
     /// Listening sockets opened by someone else, by port; used instead of opening the port.
     pub inherited: HashMap<u16, TcpListener>,
     /// The mark set on upstream sockets, so that capture leaves them alone. Default [`MARK`].
@@ -43,6 +46,7 @@ impl Default for Settings {
             outbound: None,
             inbound: None,
             gateway: None,
+            plaintext: true,
             inherited: HashMap::new(),
             mark: Some(MARK),
             broker: None,

@@ -36,7 +36,7 @@ counters! {
     /// Connections refused since the limit is reached.
     ConnectionsRefused => "mesh_downstream_connections_refused", "Connections refused at the connection limit";
     /// Cleartext connections refused where mesh TLS is demanded.
-    PlaintextRefused => "mesh_plaintext_refused", "Cleartext connections refused under STRICT mutual TLS";
+    PlaintextRefused => "mesh_plaintext_refused", "Cleartext connections refused where mutual TLS is required";
     /// Handshakes that failed, either side.
     HandshakesFailed => "mesh_tls_handshakes_failed", "TLS handshakes that failed";
     /// Connections made to upstreams.

@@ -63,6 +63,16 @@ fn keys_that_are_not_there_are_told_and_the_last_good_ones_stay() {
 }
 
 #[test]
+fn a_time_to_fetch_keys_in_is_told_to_have_no_effect() {
+    for (timeout, is_told) in [("10s", true), ("5s", false)] {
+        let spec = format!("{{jwtRules: [{{issuer: i, jwksUri: 'http://idp/keys', timeout: {timeout}}}]}}");
+        let view = view(&yaml(&[authentication("a", "default", &spec)]));
+        let told = view.problems().iter().any(|problem| problem.field.ends_with("jwtRules[0].timeout"));
+        assert_eq!(told, is_told, "{timeout}");
+    }
+}
+
+#[test]
 fn keys_that_are_no_set_make_a_rule_without_keys() {
     for jwks in ["<html>", "{}", "{\"keys\": []}"] {
         let spec = format!("{{jwtRules: [{{issuer: i, jwks: '{jwks}'}}]}}");

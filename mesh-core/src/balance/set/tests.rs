@@ -252,6 +252,28 @@ mod localities {
         assert_eq!(shares(&set, now, &[]), [0, 0, 0, 1_000]);
     }
 
+    /// Neither who comes to an address after it, nor itself when it comes back, is judged by what it did before.
+    #[test]
+    fn an_ejection_ends_with_the_instance() {
+        let now = Instant::now();
+        let first = made(models(&[1, 1]), LoadBalancer::LeastRequest, None);
+        eject(&first, 1, now);
+        let ejected = |set: &EndpointSet| {
+            set.endpoints().last().unwrap().state.health().is_ejected(moment::millis(now))
+        };
+        let then = |change: &dyn Fn(&mut model::Endpoint), previous: &EndpointSet| {
+            let mut endpoints = models(&[1, 1]);
+            change(&mut endpoints[1]);
+            made(endpoints, LoadBalancer::LeastRequest, Some(previous))
+        };
+        assert!(ejected(&then(&|_| {}, &first)), "the same is still ejected");
+        let moved = EndpointAddress::Socket(([10, 0, 0, 9], 80).into());
+        assert!(!ejected(&then(&|endpoint| endpoint.address = moved.clone(), &first)));
+        assert!(!ejected(&then(&|endpoint| endpoint.workload.uid = "another".into(), &first)));
+        let without = made(models(&[1]), LoadBalancer::LeastRequest, Some(&first));
+        assert!(!ejected(&then(&|_| {}, &without)), "it has left meanwhile");
+    }
+
     #[test]
     fn a_named_region_comes_before_other_regions() {
         let regions = vec![RegionFailover { from: "r1".into(), to: "r3".into() }];

@@ -81,6 +81,7 @@ async fn bytes_or_mesh(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refu
     let first = first_bytes(&mut stream, worker.limits().detect).await.map_err(Refused::Read)?;
     let through = |tls| Through::Gateway { port, routes: routes(None), tls };
     if !matches!(first, First::Tls(Hello { mesh: true, .. })) {
+        take_plaintext(worker, first)?;
         let downstream = downstream(plain_peer(address, local), through(false), Scheme::Http);
         tcp::serve(worker, downstream, stream.map(Transport::Plain), None).await;
         return Ok(());
@@ -109,6 +110,11 @@ async fn passed_through_mesh(worker: &Rc<Worker>, arrived: Arrived) -> Result<()
     Ok(())
 }
 
+/// D7: where only the mesh's own are served, who does not say who they are is not answered.
+fn take_plaintext(worker: &Worker, first: First) -> Result<(), Refused> {
+    if worker.settings().plaintext { Ok(()) } else { Err(Refused::MutualTlsRequired(first)) }
+}
+
 fn routes(name: Option<&str>) -> Arc<str> {
     Arc::from(name.unwrap_or_default())
 }
@@ -130,6 +136,7 @@ async fn http_or_mesh(worker: &Rc<Worker>, arrived: Arrived, routes: Arc<str>) -
         }
         First::Tls(_) => Err(Refused::NotTls(first)),
         _ => {
+            take_plaintext(worker, first)?;
             let mut stream = stream.map(Transport::Plain);
             let inside = tell(worker, &mut stream, Protocol::Http).await?;
             let downstream = downstream(plain_peer(address, local), through(false), Scheme::Http);

@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use super::harness::*;
 use crate::engine::Settings;
 use crate::model::{
-    ClientCertificates, HostPattern, Listener, ListenerProtocol, Own, Protocol, ProxyHeaders, Resource, Role,
-    Secret, Server, ServerHeader, ServerTls, TlsMode,
+    ClientCertificates, HostPattern, Listener, ListenerProtocol, Origin, Own, Protocol, ProxyHeaders,
+    Resource, Role, Secret, Server, ServerHeader, ServerTls, TcpRoute, TlsMode, Weight,
 };
 
 fn listener(port: u16) -> Listener {
@@ -96,6 +96,29 @@ async fn a_host_without_a_route_is_404() {
     let answer = ask(connect(port).await, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
     assert_eq!(upstream.requests(), 0);
+}
+
+/// D7: at an egress gateway, who does not say who they are gets no answer, whether they speak HTTP or anything else.
+#[tokio::test]
+async fn where_only_the_mesh_is_served_plaintext_is_closed() {
+    for protocol in [ListenerProtocol::Http, ListenerProtocol::Tcp] {
+        let upstream = Upstream::saying("no").await;
+        let port = dead().await.port();
+        let mut resources = closure(&[port], &upstream);
+        let mut own = own(Role::Egress);
+        let backends = vec![(CLUSTER.to_owned(), Weight(1))];
+        let tcp_routes = vec![TcpRoute { sni_hosts: Vec::new(), backends, origin: Origin::default() }];
+        own.listeners = vec![Listener { protocol, tcp_routes, ..listener(port) }];
+        resources[0] = Resource::Own(Box::new(own));
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let settings = Settings { gateway: Some(address), plaintext: false, ..Settings::default() };
+        let _mesh = Mesh::start(settings, Default::default(), resources);
+        let mut client = connect(port).await;
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut rest = Vec::new();
+        let _ = client.read_to_end(&mut rest).await;
+        assert_eq!((rest.as_slice(), upstream.requests()), (&b""[..], 0), "{protocol:?}");
+    }
 }
 
 /// A certificate for `name`, as a secret and as what a client has to trust.
