@@ -30,7 +30,8 @@ pub(crate) fn every_manifest(mesh: &Mesh) -> anyhow::Result<()> {
         for file in entries(kind).into_iter().filter(|path| path.extension().is_some_and(|end| end == "yaml"))
         {
             let output = mesh.try_apply(&file);
-            let is_told = ["error", "warning"].iter().any(|word| output.stderr.contains(word));
+            let is_told =
+                output.stderr.lines().any(|line| line.starts_with(['✘', '!']) || line.starts_with("error"));
             match output.code {
                 Some(1) if is_told => {}
                 Some(0) => {}
