@@ -52,6 +52,8 @@ struct Received {
     parent: String,
     kind: &'static str,
     name: String,
+    /// When it began, in nanoseconds since 1970.
+    start: u64,
 }
 
 #[derive(Clone, Default)]
@@ -110,6 +112,7 @@ impl Received {
             parent: hexadecimal(&span.parent_span_id),
             kind: span.kind().as_str_name(),
             name: span.name,
+            start: span.start_time_unix_nano,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! certificate is signed by a CA that the machine trusts, as the system's would be.
 
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
@@ -202,11 +203,11 @@ fn limited_on_the_way_out(given: &Given<'_>) -> anyhow::Result<()> {
 fn measured_and_traced(given: &Given<'_>) -> anyhow::Result<()> {
     const WAY: [&str; 2] =
         ["shop.default SPAN_KIND_CLIENT", "istio-egressgateway.istio-system SPAN_KIND_CLIENT"];
-    let mesh = given.mesh;
+    let (mesh, begin) = (given.mesh, SystemTime::now());
     mesh.eventually(|| through_gateway(mesh, "finance.yahoo.com"))?;
     mesh.eventually(|| {
         mesh.get("shop", &["http://finance.yahoo.com/", "--repeat", "3"]).none_failed()?;
-        let traces = traces(mesh)?;
+        let traces = traces(mesh, begin)?;
         let whole = traces.values().any(|spans| WAY.iter().all(|side| sides_of(spans).contains(*side)));
         ensure!(whole, "no trace goes through the gateway");
         Ok(())

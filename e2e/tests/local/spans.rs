@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
@@ -46,16 +47,17 @@ pub(crate) struct Span {
     span: String,
     parent: String,
     kind: String,
+    start: u64,
 }
 
 fn one_trace(given: &Given<'_>) -> anyhow::Result<()> {
-    let mesh = given.mesh;
+    let (mesh, begin) = (given.mesh, SystemTime::now());
     let url = "http://bookinfo.example.com/productpage";
     mesh.eventually(|| mesh.ingress(url, &[]).answered_by("productpage"))?;
     mesh.eventually(|| {
         // Two of three versions of reviews call ratings, so that some of these pages have all services.
         mesh.ingress(url, &["--repeat", "6"]).none_failed()?;
-        let traces = traces(mesh)?;
+        let traces = traces(mesh, begin)?;
         let complete = traces.values().find(|spans| covers_page(spans));
         let spans = complete.with_context(|| format!("no trace of a whole page: {:?}", sides(&traces)))?;
         hangs_together(spans)
@@ -64,7 +66,7 @@ fn one_trace(given: &Given<'_>) -> anyhow::Result<()> {
 
 /// The three kinds of record that the gateway makes of one request.
 fn recorded_once(given: &Given<'_>) -> anyhow::Result<()> {
-    let mesh = given.mesh;
+    let (mesh, begin) = (given.mesh, SystemTime::now());
     let host = "http://bookinfo.example.com";
     mesh.eventually(|| mesh.ingress(&format!("{host}/productpage"), &[]).answered_by("productpage"))?;
     mesh.eventually(|| {
@@ -82,7 +84,7 @@ fn recorded_once(given: &Given<'_>) -> anyhow::Result<()> {
         let record: Value =
             serde_json::from_str(&lines[0]).with_context(|| format!("not JSON: {}", lines[0]))?;
         ensure!(record["team"] == "web", "the log has not the user's labels: {record}");
-        let traces = traces(mesh)?;
+        let traces = traces(mesh, begin)?;
         let spans = traces.get(record["trace"].as_str().unwrap_or_default());
         let spans = spans.with_context(|| format!("no spans of the trace on record: {record}"))?;
         let of_gateway = spans.iter().filter(|span| span.service.starts_with("istio-ingressgateway."));
@@ -104,12 +106,14 @@ fn gateway_count(mesh: &Mesh) -> anyhow::Result<u64> {
     Ok(counts.sum())
 }
 
-/// What the receiver has, by trace.
-pub(crate) fn traces(mesh: &Mesh) -> anyhow::Result<BTreeMap<String, Vec<Span>>> {
+/// What the receiver has, by trace. Spans from before `begin` belong to another run: proxies send theirs late.
+pub(crate) fn traces(mesh: &Mesh, begin: SystemTime) -> anyhow::Result<BTreeMap<String, Vec<Span>>> {
+    let begin = begin.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
     let answer = mesh.get("otlp", &["http://127.0.0.1:4318/spans"]).answer();
     ensure!(answer.status == 200, "status {}: {:?}", answer.status, answer.error);
     let mut traces = BTreeMap::<_, Vec<_>>::new();
-    for span in serde_json::from_value::<Vec<Span>>(answer.body)? {
+    let spans = serde_json::from_value::<Vec<Span>>(answer.body)?;
+    for span in spans.into_iter().filter(|span| u128::from(span.start) >= begin) {
         traces.entry(span.trace.clone()).or_default().push(span);
     }
     Ok(traces)

@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Secrets and ConfigMaps fetched at a time, and how long one may take.
 const FETCHES: usize = 8;
 const FETCH: Duration = Duration::from_secs(30);
+/// How often a refusal is not believed: an API server that has just started refuses everybody until it has read its roles.
+const REFUSALS: u32 = 5;
 /// ConfigMap with the mesh configuration.
 const MESH_CONFIG: &str = "istio";
 
@@ -461,7 +463,7 @@ async fn fetch(
     (kind, (namespace, name)): &Reference,
     brought: &mpsc::Sender<(Reference, Option<Value>)>,
 ) -> Option<Value> {
-    let mut backoff = Backoff::default();
+    let (mut backoff, mut refusals) = (Backoff::default(), 0);
     let path = object_path(*kind, namespace, name);
     while !brought.is_closed() {
         let request = Request::new(format!("/api/v1/namespaces/{namespace}/{}", kind.plural()))
@@ -474,8 +476,11 @@ async fn fetch(
             },
             Ok(Err(Error::Api(status))) if status.code == 404 => return None,
             Ok(Err(Error::Api(status))) if status.code == 403 => {
-                tracing::warn!(path, message = status.message, "may not be read; going on without it");
-                return None;
+                refusals += 1;
+                if refusals > REFUSALS {
+                    tracing::warn!(path, message = status.message, "may not be read; going on without it");
+                    return None;
+                }
             }
             Ok(Err(error)) => tracing::warn!(path, %error, "cannot be read; trying again"),
             Err(_) => tracing::warn!(path, "no answer in 30 s; trying again"),

@@ -228,6 +228,16 @@ async fn of_secrets_only_those_that_something_names_are_read() {
     assert_eq!(key(&known.world).as_deref(), Some("b25l"), "the first change has it already");
     server.put(&secret("web-tls", "dHdv"));
     known.until("the new key", |world| key(world).as_deref() == Some("dHdv")).await;
+    // As an API server does that has just started.
+    server.fail(Kind::Secret, Some(StatusCode::FORBIDDEN));
+    let asked = || server.requests().iter().filter(|path| path.contains("web-tls")).count();
+    let before = asked();
+    server.put(&secret("web-tls", "dGhyZWU="));
+    while asked() == before {
+        tokio::task::yield_now().await;
+    }
+    server.fail(Kind::Secret, None);
+    known.until("the third key", |world| key(world).as_deref() == Some("dGhyZWU=")).await;
     server.delete(Kind::Ingress, "default", "web");
     known.until("forgotten", |world| key(world).is_none()).await;
     assert!(!server.requests().iter().any(|path| path.contains("password")));

@@ -73,6 +73,8 @@ impl Teller<'_> {
             self.report
                 .push(Problem::warning(field, "holds for HTTP only; other connections are not closed"));
         }
+        let idle = settings.tcp.as_ref().is_some_and(|tcp| tcp.idle_timeout.is_some());
+        self.tell("connectionPool.tcp.idleTimeout", idle);
         if let Some(http) = &settings.http {
             self.tell("connectionPool.http.http2KeepAlive", http.http2_keep_alive.is_some());
         }

@@ -1,6 +1,6 @@
 //! Points of semantics.md that are easily got wrong, one by one.
 
-use mesh_core::model::{Action, Resource, Role, Root};
+use mesh_core::model::{Action, ConnectionPool, Millis, Resource, Role, Root};
 
 use super::{closure, gateway_pod, host_root, pod, proxy, service, short, sidecar, tables, view};
 
@@ -208,6 +208,21 @@ fn s25_destination_rules_are_found_and_merged() {
         clusters(&resources)[0].pool.max_connections
     };
     assert_eq!((connections("caller"), connections("other")), (Some(4), Some(2)));
+}
+
+/// Each holds for connections of its own kind, and one of them is not read yet.
+#[test]
+fn how_long_connections_lie_idle_is_told_apart_by_protocol() {
+    let pool = "connectionPool: {tcp: {idleTimeout: 5s}, http: {idleTimeout: 7s}}";
+    let rule = destination_rule("r", "default", &format!("host: web, trafficPolicy: {{{pool}}}"));
+    let only_tcp = rule.replace(", http: {idleTimeout: 7s}", "");
+    for (rule, idle) in [(rule, Millis::seconds(7)), (only_tcp, ConnectionPool::default().idle_timeout)] {
+        let view = view(&(service("web", 80, &["v1"]) + &rule));
+        let resources = closure(&view, &sidecar("web-v1"), &host_root("web", 80)).unwrap();
+        assert_eq!(clusters(&resources)[0].pool.idle_timeout, idle);
+        let told = |text: &str| view.problems().iter().any(|problem| problem.to_string().contains(text));
+        assert!(told("spec.trafficPolicy.connectionPool.tcp.idleTimeout: not supported"));
+    }
 }
 
 fn address(view: &crate::view::View) -> std::net::IpAddr {

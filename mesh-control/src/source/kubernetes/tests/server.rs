@@ -39,7 +39,7 @@ struct State {
     collections: BTreeMap<String, Collection>,
     /// Connections are dropped unanswered.
     down: bool,
-    /// Lists of these paths answer that.
+    /// Lists of these paths, and objects of them, answer that.
     failing: HashMap<String, StatusCode>,
     requests: Vec<String>,
 }
@@ -128,7 +128,7 @@ impl Server {
         state.collections.values_mut().for_each(|collection| collection.watchers.clear());
     }
 
-    /// Lists of a kind answer this instead; `None` ends it.
+    /// Lists and objects of a kind answer this instead; `None` ends it.
     pub(super) fn fail(&self, kind: Kind, status: Option<StatusCode>) {
         let mut state = self.lock();
         match status {
@@ -282,7 +282,11 @@ fn get(state: &State, path: &str) -> Response<Body> {
     let ["", "api", "v1", "namespaces", namespace, plural, name] = parts[..] else {
         return status(StatusCode::NOT_FOUND);
     };
-    let collection = state.collections.get(&format!("/api/v1/{plural}"));
+    let all = format!("/api/v1/{plural}");
+    if let Some(code) = state.failing.get(&all) {
+        return status(*code);
+    }
+    let collection = state.collections.get(&all);
     match collection.and_then(|all| all.items.get(&(namespace.to_owned(), name.to_owned()))) {
         Some(object) => whole(StatusCode::OK, object),
         None => status(StatusCode::NOT_FOUND),
