@@ -108,6 +108,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         key: Key::Instead { with: "egress/mutual.yaml#DestinationRule", without: "egress/not-mutual.yaml" },
         then: shows_its_certificate,
     },
+    Scenario {
+        name: "S33 an ISTIO_MUTUAL server of the gateway takes callers that ask for its name, and knows them",
+        given: &["egress/inside.yaml", LOG],
+        key: Key::Instead { with: "egress/inside-rule.yaml", without: "egress/inside-other-name.yaml" },
+        then: mesh_tls_is_asked_for,
+    },
 ];
 
 /// The application speaks plain HTTP; outside, TLS arrives with server name and Host as they were, from the gateway.
@@ -264,4 +270,14 @@ fn shows_its_certificate(given: &Given<'_>) -> anyhow::Result<()> {
         ensure!(answer.text("/tls/server_name") == "strict.example.com", "the server name is lost");
         came_from_gateway(mesh, &answer)
     })
+}
+
+fn mesh_tls_is_asked_for(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    mesh.eventually(|| through_gateway(mesh, "finance.yahoo.com"))?;
+    mesh.get("shop", &["http://finance.yahoo.com/inside"]).answered_by("outside")?;
+    let record = record(&mesh.egress_log("/inside")?)?;
+    let caller = &record["downstream_peer_uri_san"];
+    ensure!(*caller == "spiffe://cluster.local/ns/default/sa/shop", "on record as called by {caller}");
+    Ok(())
 }

@@ -177,14 +177,18 @@ fn tls(scope: &Scope<'_>, service: &Service, policy: &Effective<'_>) -> ClusterT
     };
     match settings.mode {
         ClientTlsMode::Disable => ClusterTls::Disabled,
-        ClientTlsMode::IstioMutual => ClusterTls::Mesh,
+        ClientTlsMode::IstioMutual => ClusterTls::Mesh { sni: given(&settings.sni) },
         ClientTlsMode::Simple | ClientTlsMode::Mutual => originate(scope, service, settings),
     }
 }
 
+fn given(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
 /// A rule that lists no names takes those of the ServiceEntry.
 fn originate(scope: &Scope<'_>, service: &Service, settings: &ClientTlsSettings) -> ClusterTls {
-    let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty() && text != "system");
+    let given = |text: &str| given(text).filter(|text| text != "system");
     let secret = given(&settings.credential_name)
         .map(|name| format!("{}/{}", scope.client.namespace, name.trim_start_matches("kubernetes://")));
     let mutual = settings.mode == ClientTlsMode::Mutual;

@@ -38,7 +38,8 @@ pub(crate) enum Security {
 
 impl Security {
     /// How the endpoint of a cluster is reached: the cluster's policy wins over what the endpoint can do. `sni` is the
-    /// server name of the application's own TLS: it is the outer one as well, so that a gateway can go by it (D7).
+    /// server name of the application's own TLS: it is the outer one as well, so that a gateway can go by it (D7), unless
+    /// a rule names another.
     pub(crate) fn of(
         worker: &Worker,
         cluster: &snapshot::Cluster,
@@ -47,9 +48,10 @@ impl Security {
         sni: Option<&Host>,
     ) -> Result<Self, DialError> {
         let model = &*cluster.model;
-        let mesh = || Self::Mesh {
-            identity: endpoint.model.identity.clone(),
-            server_name: sni.map_or_else(|| server_name(model), Host::to_string),
+        let mesh = || {
+            let inner = || sni.map_or_else(|| server_name(model), Host::to_string);
+            let server_name = model.tls.mesh_server_name().map_or_else(inner, str::to_owned);
+            Self::Mesh { identity: endpoint.model.identity.clone(), server_name }
         };
         match (&model.tls, endpoint.model.transport) {
             (ClusterTls::Originate { .. }, _) => Ok(Self::Origin {
@@ -57,7 +59,7 @@ impl Security {
                 server_name: origination::server_name(model, endpoint.host.as_ref())?,
             }),
             (ClusterTls::Disabled, _) | (ClusterTls::Auto, model::Transport::Plain) => Ok(Self::Plain),
-            (ClusterTls::Mesh, _) | (ClusterTls::Auto, model::Transport::MeshTls) => Ok(mesh()),
+            (ClusterTls::Mesh { .. }, _) | (ClusterTls::Auto, model::Transport::MeshTls) => Ok(mesh()),
         }
     }
 }

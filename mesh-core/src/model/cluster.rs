@@ -227,7 +227,11 @@ pub enum ClusterTls {
     /// Never.
     Disabled,
     /// Mesh TLS always, whatever the endpoint says.
-    Mesh,
+    Mesh {
+        /// Server name; the cluster's, in Istio's form, when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sni: Option<String>,
+    },
     /// TLS of the destination's own, originated by us.
     Originate {
         /// Server name; the host when absent.
@@ -244,6 +248,16 @@ pub enum ClusterTls {
         /// The user said that the certificate is not to be verified.
         insecure_skip_verify: bool,
     },
+}
+
+impl ClusterTls {
+    /// The server name that a rule asks for under mesh TLS.
+    pub fn mesh_server_name(&self) -> Option<&str> {
+        match self {
+            Self::Mesh { sni } => sni.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 impl Cluster {

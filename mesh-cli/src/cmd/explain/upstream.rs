@@ -114,7 +114,8 @@ impl Journey<'_> {
         let tls = match &model.tls {
             ClusterTls::Auto => "mesh TLS where the endpoint has it".to_owned(),
             ClusterTls::Disabled => "no TLS".to_owned(),
-            ClusterTls::Mesh => "mesh TLS always".to_owned(),
+            ClusterTls::Mesh { sni: None } => "mesh TLS always".to_owned(),
+            ClusterTls::Mesh { sni: Some(name) } => format!("mesh TLS always, asking for {name}"),
             ClusterTls::Originate { sni, .. } => {
                 format!("TLS to {}", sni.as_deref().unwrap_or(model.service.as_str()))
             }
@@ -268,7 +269,7 @@ fn at(address: &EndpointAddress) -> String {
 
 fn wire(cluster: &Cluster, endpoint: &Endpoint) -> Wire {
     match (&cluster.model.tls, endpoint.transport) {
-        (ClusterTls::Mesh, _) | (ClusterTls::Auto, Transport::MeshTls) => Wire::MeshTls,
+        (ClusterTls::Mesh { .. }, _) | (ClusterTls::Auto, Transport::MeshTls) => Wire::MeshTls,
         (ClusterTls::Originate { .. }, _) => Wire::Originated,
         (ClusterTls::Disabled, _) | (ClusterTls::Auto, Transport::Plain) => Wire::Plain,
     }

@@ -3,7 +3,8 @@
 use mesh_core::model::HashTable;
 
 use crate::api::networking::{
-    ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, OutlierDetection, TrafficPolicy,
+    ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, LoadBalancerSettings,
+    OutlierDetection, TrafficPolicy,
 };
 use crate::problem::Problem;
 
@@ -24,12 +25,14 @@ fn policy(policy: Option<&TrafficPolicy>, field: &str, report: &mut Vec<Problem>
     teller.load_balancer(policy.load_balancer.as_ref());
     teller.connection_pool(policy.connection_pool.as_ref());
     teller.outlier_detection(policy.outlier_detection.as_ref());
+    teller.tls(policy.tls.as_ref());
     for (at, level) in policy.port_level_settings.iter().enumerate() {
         let field = format!("{field}.portLevelSettings[{at}]");
         let mut teller = Teller { field: &field, report };
         teller.load_balancer(level.load_balancer.as_ref());
         teller.connection_pool(level.connection_pool.as_ref());
         teller.outlier_detection(level.outlier_detection.as_ref());
+        teller.tls(level.tls.as_ref());
     }
 }
 
@@ -77,6 +80,16 @@ impl Teller<'_> {
         self.tell("connectionPool.tcp.idleTimeout", idle);
         if let Some(http) = &settings.http {
             self.tell("connectionPool.http.http2KeepAlive", http.http2_keep_alive.is_some());
+        }
+    }
+
+    fn tls(&mut self, settings: Option<&ClientTlsSettings>) {
+        let is_mesh = |settings: &&ClientTlsSettings| settings.mode == ClientTlsMode::IstioMutual;
+        let Some(settings) = settings.filter(is_mesh) else { return };
+        if !settings.subject_alt_names.is_empty() {
+            let message =
+                "has no effect with ISTIO_MUTUAL: the identity must be that of the pod which is dialled";
+            self.report.push(Problem::warning(format!("{}.tls.subjectAltNames", self.field), message));
         }
     }
 

@@ -85,3 +85,20 @@ fn keys_for_tls_to_the_outside_reach_sidecars_only_by_a_rule_that_selects_them()
         }
     }
 }
+
+/// semantics.md 31.
+#[test]
+fn s31_under_istio_mutual_the_server_name_is_the_rules_and_other_names_are_told_to_be_unused() {
+    let rule = rule("")
+        .replace("mode: MUTUAL, credentialName: key", "mode: ISTIO_MUTUAL, sni: inner, subjectAltNames: [a]");
+    let view = view(&(ENTRIES.to_owned() + &rule + &pod("a", "app: a", "10.244.7.1")));
+    let root = Root::Address("198.51.100.1:5432".parse().unwrap());
+    let found = closure(&view, &proxy(Role::Sidecar, "default", "a"), &root).unwrap();
+    let tls = found.iter().find_map(|resource| match resource {
+        Resource::Cluster(cluster) => Some(&cluster.tls),
+        _ => None,
+    });
+    assert_eq!(tls, Some(&ClusterTls::Mesh { sni: Some("inner".to_owned()) }));
+    let told: Vec<_> = view.problems().iter().map(|problem| problem.to_string()).collect();
+    assert!(told.iter().any(|text| text.contains("tls.subjectAltNames: has no effect")), "{told:?}");
+}

@@ -149,7 +149,7 @@ async fn place(
         return Ok(Place::Permit(permit));
     }
     // Idle connections to other endpoints must not keep this one from being reached.
-    if worker.pool().evict(view.cluster)
+    if worker.pool().evict(view.cluster())
         && let Ok(permit) = route.admit()
     {
         return Ok(Place::Permit(permit));
@@ -271,12 +271,12 @@ impl<'a> Route<'a> {
     fn key(self, address: SocketAddr, no_pod: &'a Arc<str>) -> KeyView<'a> {
         match self {
             Self::Endpoint(cluster, endpoint) => KeyView {
-                cluster: &cluster.model.name,
+                cluster: Some(&cluster.model),
                 address,
                 pod: &endpoint.key().pod,
                 identity: mesh_identity(&cluster.model, &endpoint.model),
             },
-            Self::Original(_) => KeyView { cluster: "", address, pod: no_pod, identity: None },
+            Self::Original(_) => KeyView { cluster: None, address, pod: no_pod, identity: None },
         }
     }
 
@@ -360,7 +360,7 @@ fn mesh_identity<'a>(
     endpoint: &'a model::Endpoint,
 ) -> Option<Option<&'a SpiffeId>> {
     let mesh = match cluster.tls {
-        ClusterTls::Mesh => true,
+        ClusterTls::Mesh { .. } => true,
         ClusterTls::Auto => endpoint.transport == model::Transport::MeshTls,
         ClusterTls::Disabled | ClusterTls::Originate { .. } => false,
     };

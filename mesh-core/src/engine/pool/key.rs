@@ -7,10 +7,11 @@ use std::sync::Arc;
 use hashbrown::Equivalent;
 
 use crate::identity::SpiffeId;
-use crate::model::{EndpointAddress, LoadBalancer};
+use crate::model::{self, EndpointAddress, LoadBalancer};
 use crate::snapshot::Snapshot;
 
-/// A pool's key. The cluster stands for port, subset and host, and so for the server name under mesh TLS.
+/// A pool's key. The cluster stands for port, subset and host, and so for the server name under mesh TLS, where no rule
+/// asks for another: that one is part of the key, as a gateway goes by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     cluster: Box<str>,
@@ -18,24 +19,36 @@ pub(crate) struct Key {
     pod: Arc<str>,
     /// Who must answer under mesh TLS; `None` in the clear.
     identity: Option<Option<SpiffeId>>,
+    server_name: Option<Box<str>>,
 }
 
 /// A key that borrows, so that looking up copies nothing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeyView<'a> {
-    pub(crate) cluster: &'a str,
+    /// None for addresses that were dialled as they came.
+    pub(crate) cluster: Option<&'a model::Cluster>,
     pub(crate) address: SocketAddr,
     pub(crate) pod: &'a Arc<str>,
     pub(crate) identity: Option<Option<&'a SpiffeId>>,
 }
 
-impl KeyView<'_> {
+impl<'a> KeyView<'a> {
+    /// The cluster's name, or nothing.
+    pub(crate) fn cluster(self) -> &'a str {
+        self.cluster.map_or("", |cluster| &cluster.name)
+    }
+
+    fn server_name(self) -> Option<&'a str> {
+        self.cluster.and_then(|cluster| cluster.tls.mesh_server_name())
+    }
+
     pub(crate) fn to_key(self) -> Key {
         Key {
-            cluster: self.cluster.into(),
+            cluster: self.cluster().into(),
             address: self.address,
             pod: Arc::clone(self.pod),
             identity: self.identity.map(Option::<&_>::cloned),
+            server_name: self.server_name().map(Box::from),
         }
     }
 }
@@ -43,15 +56,6 @@ impl KeyView<'_> {
 impl Key {
     pub(super) fn cluster(&self) -> &str {
         &self.cluster
-    }
-
-    fn view(&self) -> KeyView<'_> {
-        KeyView {
-            cluster: &self.cluster,
-            address: self.address,
-            pod: &self.pod,
-            identity: self.identity.as_ref().map(Option::as_ref),
-        }
     }
 
     /// Whether the endpoint is still one of its cluster's. Addresses that were dialled as they came have no cluster, or
@@ -79,21 +83,22 @@ impl Key {
 impl Hash for KeyView<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // The rest hardly ever differs where these two are the same.
-        (self.cluster, self.address).hash(state);
+        (self.cluster(), self.address).hash(state);
     }
 }
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.view().hash(state);
+        (&*self.cluster, self.address).hash(state);
     }
 }
 
 impl Equivalent<Key> for KeyView<'_> {
     fn equivalent(&self, key: &Key) -> bool {
-        *self.cluster == *key.cluster
+        *self.cluster() == *key.cluster
             && self.address == key.address
-            && self.identity == key.view().identity
+            && self.identity == key.identity.as_ref().map(Option::as_ref)
+            && self.server_name() == key.server_name.as_deref()
             && *self.pod == key.pod
     }
 }

@@ -1,6 +1,6 @@
 //! Two engines, mesh TLS between them: the client's sidecar and the server's.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rcgen::{
@@ -10,7 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::harness::*;
-use crate::model::{Endpoints, MtlsMode, Protocol, Resource, Role, Transport};
+use crate::engine::Settings;
+use crate::model::{
+    ClusterTls, Endpoints, HostPattern, Listener, ListenerProtocol, MtlsMode, Protocol, Resource, Role,
+    Server, ServerTls, TlsMode, Transport,
+};
 use crate::tls::MeshTls;
 
 const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";
@@ -67,6 +71,44 @@ async fn requests_travel_under_mutual_tls_and_the_server_learns_who_called() {
         assert!(answer.starts_with("http/1.1 200 "), "{answer}");
         let element = format!("x-forwarded-client-cert: by={REVIEWS};hash=");
         assert!(answer.contains(&element) && answer.contains(&format!(";uri={WEB}\r\n")), "{answer}");
+    }
+}
+
+/// semantics.md 31: the server name that a rule gives leads to the gateway's server for it, and no connection made for
+/// another name is used again.
+#[tokio::test]
+async fn a_rules_server_name_chooses_the_gateways_server() {
+    let (issuer, upstream) = (issuer(), Upstream::start(ok).await);
+    let port = dead().await.port();
+    let mut gateway = own(Role::Egress);
+    let server = Server {
+        hosts: vec![HostPattern::parse("a.example").unwrap()],
+        tls: ServerTls::new(TlsMode::Mesh, None),
+        routes: Some("https".into()),
+        tcp_routes: Vec::new(),
+        origin: Default::default(),
+    };
+    let (protocol, servers) = (ListenerProtocol::Tls, vec![server]);
+    gateway.listeners = vec![Listener { port, protocol, servers, routes: None, tcp_routes: Vec::new() }];
+    let resources = vec![
+        Resource::Own(Box::new(gateway)),
+        Resource::Cluster(Box::new(cluster(CLUSTER, Protocol::Http))),
+        endpoints(CLUSTER, &[upstream.address]),
+        routes("https", vec![rule(vec![backend(CLUSTER, 1)])]),
+    ];
+    let at = IpAddr::from([127, 0, 0, 1]);
+    let settings = Settings { gateway: Some(at), ..Settings::default() };
+    let _gateway = Mesh::start(settings, holder(&issuer, REVIEWS), resources);
+
+    let mut client = client(&issuer, SocketAddr::new(at, port), REVIEWS, Protocol::Http);
+    for (sni, status) in
+        [(Some("a.example"), 200), (None, 503), (Some("a.example"), 200), (Some("b.example"), 503)]
+    {
+        let mut named = cluster(CLUSTER, Protocol::Http);
+        named.tls = ClusterTls::Mesh { sni: sni.map(str::to_owned) };
+        client.change(|config| config.insert(Resource::Cluster(Box::new(named))));
+        let answer = client.get("/").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{sni:?}: {answer}");
     }
 }
 
