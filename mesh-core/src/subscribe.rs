@@ -13,6 +13,7 @@ mod channel;
 mod held;
 mod state;
 mod stream;
+mod usable;
 
 use std::path::PathBuf;
 use std::sync::Arc;

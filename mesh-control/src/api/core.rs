@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -254,6 +256,21 @@ pub struct Secret {
     pub data: StringMap,
     /// Values as they are; beats `data`.
     pub string_data: StringMap,
+}
+
+impl Secret {
+    /// A value as bytes; none if it is not there.
+    ///
+    /// # Errors
+    /// When it is not base64. White space does not count: long values are often folded over several lines.
+    pub fn value(&self, name: &str) -> Result<Option<Vec<u8>>, base64::DecodeError> {
+        if let Some(text) = self.string_data.get(name) {
+            return Ok(Some(text.clone().into_bytes()));
+        }
+        let Some(encoded) = self.data.get(name) else { return Ok(None) };
+        let packed: String = encoded.split_ascii_whitespace().collect();
+        STANDARD.decode(packed).map(Some)
+    }
 }
 
 impl fmt::Debug for Secret {

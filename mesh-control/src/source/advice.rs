@@ -1,5 +1,7 @@
 //! What can be said of one good object without looking at any other.
 
+use mesh_core::tls::{self, gateway};
+
 use crate::api::core::Secret;
 use crate::api::ingress::{HttpIngressPath, Ingress, IngressBackend};
 use crate::api::networking::{DestinationRule, TrafficPolicy, VirtualService};
@@ -104,18 +106,27 @@ fn mirror_advice(service: &VirtualService) -> Vec<Problem> {
 }
 
 fn secret_advice(secret: &Secret) -> Vec<Problem> {
-    if secret.secret_type != "kubernetes.io/tls" {
-        return Vec::new();
-    }
     let has = |name: &str| secret.data.contains_key(name) || secret.string_data.contains_key(name);
-    ["tls.crt", "tls.key"]
+    let missing = ["tls.crt", "tls.key"]
         .into_iter()
-        .filter(|name| !has(name))
+        .filter(|name| secret.secret_type == "kubernetes.io/tls" && !has(name))
         .map(|name| {
             Problem::warning(
                 format!("data[{name:?}]"),
                 "missing; a secret of type kubernetes.io/tls needs it",
             )
-        })
-        .collect()
+        });
+    missing.chain(pair_advice(secret)).collect()
+}
+
+/// A renewed certificate whose key was forgotten. Proxies see it too, and keep what they have.
+fn pair_advice(secret: &Secret) -> Option<Problem> {
+    // What is not base64 is told about as such.
+    let text = |name| Some(String::from_utf8_lossy(&secret.value(name).ok()??).into_owned());
+    let (chain, key) = (text("tls.crt")?, text("tls.key")?);
+    let error = gateway::check_pair(&chain, &key).err()?;
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    let message = format!("{error}{cause}; proxies go on with the last good pair, if they have one");
+    let wrong = if tls::certificates(&chain).is_err() { "tls.crt" } else { "tls.key" };
+    Some(Problem::warning(format!("data[{wrong:?}]"), message))
 }

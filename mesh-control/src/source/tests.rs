@@ -234,6 +234,21 @@ fn bad_inputs_are_told_in_one_line_each() {
 }
 
 #[test]
+fn a_key_that_is_another_certificates_is_told() {
+    let pair = || rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+    let (one, other) = (pair(), pair());
+    let secret = |key: String| {
+        let data = serde_json::json!({"tls.crt": one.cert.pem(), "tls.key": key});
+        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: a}}\nstringData: {data}\n")
+    };
+    assert_eq!(lines(&text(&secret(one.signing_key.serialize_pem()))), [] as [&str; 0]);
+    let told = lines(&text(&secret(other.signing_key.serialize_pem())));
+    let expected =
+        "warning: a.yaml:1: Secret default/a: data[\"tls.key\"]: certificate and key cannot be used together";
+    assert!(told.len() == 1 && told[0].starts_with(expected), "{told:?}");
+}
+
+#[test]
 fn of_two_objects_with_one_name_the_last_counts() {
     let yaml = |value: &str| {
         format!("kind: ConfigMap\napiVersion: v1\nmetadata: {{name: a}}\ndata: {{k: {value}}}\n---\n")

@@ -2,9 +2,6 @@
 
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
 use super::World;
 use crate::api::core::Secret;
 
@@ -84,14 +81,8 @@ fn any_of(
     full: &dyn Fn() -> String,
 ) -> Result<Option<Vec<u8>>, InvalidSecret> {
     for name in names {
-        if let Some(text) = secret.string_data.get(name) {
-            return Ok(Some(text.clone().into_bytes()));
-        }
-        if let Some(encoded) = secret.data.get(name) {
-            // Long values are often folded over several lines.
-            let packed: String = encoded.split_ascii_whitespace().collect();
-            let bytes = STANDARD.decode(packed).map_err(|_| InvalidSecret::NotBase64(full(), name))?;
-            return Ok(Some(bytes));
+        if let Some(value) = secret.value(name).map_err(|_| InvalidSecret::NotBase64(full(), name))? {
+            return Ok(Some(value));
         }
     }
     Ok(None)

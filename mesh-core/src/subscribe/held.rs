@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hashbrown::HashMap;
 
+use super::usable;
 use crate::model::{Key, Resource, Root};
 use crate::snapshot::Config;
 use crate::wire::v1::{Held as HeldVersion, Member, NotFound, Refusal, Subscription, Update};
@@ -110,14 +111,25 @@ impl Held {
             let reason = || "named by the closure, but neither held nor delivered".to_owned();
             return missing.into_iter().map(|key| Refusal { key, reason: reason() }).collect();
         }
-        for (version, resource) in members {
-            self.versions.insert(resource.key(), version);
-            self.config.insert(resource);
-        }
+        let refused =
+            members.into_iter().filter_map(|(version, member)| self.hold(version, member)).collect();
         self.config.clear_absent(root);
         let before = self.closures.insert(root.clone(), closure).unwrap_or_default();
         self.release(before);
-        Vec::new()
+        refused
+    }
+
+    /// Holds one member. Of a secret that is refused nothing is said to be held, so that it is told again on a reconnect.
+    fn hold(&mut self, version: u64, member: Resource) -> Option<Refusal> {
+        let key = member.key();
+        let (resource, refused) = usable::or_last_good(member, self.config.get(&key).map(|held| &**held));
+        self.config.insert(resource);
+        let Some(reason) = refused else {
+            self.versions.insert(key, version);
+            return None;
+        };
+        self.versions.remove(&key);
+        Some(Refusal { key: encode_key(&key), reason })
     }
 
     fn drop_root(&mut self, root: &Root) {
@@ -160,7 +172,7 @@ fn decode_members(members: &[Member]) -> (Vec<(u64, Resource)>, Vec<Refusal>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DnsName, Host};
+    use crate::model::{DnsName, Host, Secret};
     use crate::wire::encode;
 
     fn name(text: &str) -> Host {
@@ -222,6 +234,31 @@ mod tests {
         assert_eq!(held.config.get(&resource("a", 1).key()).map(|r| (**r).clone()), Some(resource("a", 1)));
         bad.members[1] = Member { requires: vec!["time-travel".into()], ..bad.members[0].clone() };
         assert!(held.apply(&bad).refused[0].reason.contains("time-travel"));
+    }
+
+    /// One tenant's bad secret must not keep a shared gateway from all that others change (TM-06).
+    #[test]
+    fn a_secret_that_cannot_be_used_is_refused_alone() {
+        let root = Root::Own;
+        let secret = |key: &str| {
+            let signed = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+            let (certificates, own) = (signed.cert.pem(), signed.signing_key.serialize_pem());
+            let private_key = if key.is_empty() { own } else { key.to_owned() };
+            let name = "default/cert".to_owned();
+            Resource::Secret(Secret { name, certificates, private_key, trust_anchors: String::new() })
+        };
+        let (good, bad) = (secret(""), secret("none"));
+        let mut held = Held::default();
+        let all = [good.clone(), resource("a", 1)];
+        assert!(held.apply(&update(&root, &all, &all)).refused.is_empty());
+        let all = [bad.clone(), resource("a", 2)];
+        let refused = held.apply(&update(&root, &all, &all)).refused;
+        assert_eq!(refused.iter().map(|refusal| &refusal.key).collect::<Vec<_>>(), [&encode_key(&bad.key())]);
+        let now = |resource: &Resource| held.config.get(&resource.key()).map(|held| (**held).clone());
+        assert_eq!((now(&bad), now(&all[1])), (Some(good), Some(all[1].clone())));
+        let told =
+            held.subscriptions()[0].held.iter().find(|held| held.key == encode_key(&bad.key())).cloned();
+        assert_ne!(told.unwrap().version, encode(&bad).version, "so that it comes again, and is told again");
     }
 
     #[test]

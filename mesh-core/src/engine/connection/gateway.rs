@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::outbound::{Inside, tell};
 use super::terminate::{self, Terminated};
@@ -152,7 +154,16 @@ async fn tls(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
     let Arrived { mut stream, address, local, port } = arrived;
     let first = first_bytes(&mut stream, worker.limits().handshake).await.map_err(Refused::Read)?;
     let First::Tls(hello) = first else { return Err(Refused::NotTls(first)) };
-    let server = server_for(worker, port, hello.sni.as_ref())?;
+    let server = match server_for(worker, port, hello.sni.as_ref()) {
+        Ok(server) => server,
+        Err(refused) => {
+            if let Refused::NoServer(name) = &refused {
+                // Boxed, as above.
+                Box::pin(refuse_name(stream, name.as_ref(), worker.limits().handshake)).await;
+            }
+            return Err(refused);
+        }
+    };
     let through = |tls| Through::Gateway { port, routes: routes(server.routes.as_deref()), tls };
     let terminated = match server.tls.mode {
         TlsMode::Passthrough if hello.mesh => {
@@ -212,4 +223,17 @@ fn server_for(worker: &Worker, port: u16, sni: Option<&Host>) -> Result<Server, 
     let snapshot = worker.snapshot();
     let own = snapshot.own().ok_or(Refused::NotReady)?;
     own.server(port, sni).map(|(server, _)| server.clone()).ok_or_else(|| Refused::NoServer(sni.cloned()))
+}
+
+/// Ends a handshake for a name that nobody serves (RFC 6066 §3), or for none where one is needed (RFC 8446 §9.2). Nobody
+/// else's certificate is shown.
+async fn refuse_name(mut stream: Ahead<TcpStream>, sni: Option<&Host>, wait: Duration) {
+    const UNRECOGNIZED_NAME: u8 = 112;
+    const MISSING_EXTENSION: u8 = 109;
+    let why = if sni.is_some() { UNRECOGNIZED_NAME } else { MISSING_EXTENSION };
+    // A record of type alert, with the version that all records before a handshake carry; level fatal.
+    let record = [21, 3, 3, 0, 2, 2, why];
+    if let Ok(Ok(())) = timeout(wait, stream.write_all(&record)).await {
+        terminate::part(stream).await;
+    }
 }

@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, ServerConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsStream};
@@ -92,10 +94,27 @@ async fn handshake(
     stream: Ahead<TcpStream>,
     config: Arc<ServerConfig>,
 ) -> Result<TlsStream<Ahead<TcpStream>>, Refused> {
-    let accepting = Box::pin(TlsAcceptor::from(config).accept(stream));
+    let accepting = Box::pin(TlsAcceptor::from(config).accept(stream).into_fallible());
     let accepted = timeout(worker.limits().handshake, accepting).await;
-    let stream = accepted.map_err(|_| Refused::HandshakeTimeout)?.map_err(Refused::Handshake)?;
-    Ok(TlsStream::Server(stream))
+    let (error, stream) = match accepted.map_err(|_| Refused::HandshakeTimeout)? {
+        Ok(stream) => return Ok(TlsStream::Server(stream)),
+        Err(failed) => failed,
+    };
+    Box::pin(part(stream)).await;
+    Err(Refused::Handshake(error))
+}
+
+/// Ends a connection on which an alert has been sent, so that it arrives: were bytes of the client's unread, closing would
+/// reset the connection, and in TLS 1.3 the client has sent its request by the time that its certificate is refused.
+pub(super) async fn part(mut stream: Ahead<TcpStream>) {
+    const LONGEST: Duration = Duration::from_secs(1);
+    const MOST: u64 = 64 * 1024;
+    let parting = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(MOST), &mut tokio::io::sink()).await
+    };
+    // Who does not read it loses nothing else.
+    let _ = timeout(LONGEST, parting).await;
 }
 
 fn tls_facts(stream: &TlsStream<Ahead<TcpStream>>) -> TlsFacts {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::harness::*;
 use crate::engine::Settings;
@@ -133,7 +134,11 @@ fn secret(name: &str) -> (Secret, CertificateDer<'static>) {
     (secret, signed.cert.der().clone())
 }
 
-async fn ask_over_tls(port: u16, name: &str, anchor: &CertificateDer<'static>) -> std::io::Result<String> {
+async fn connect_over_tls(
+    port: u16,
+    name: &str,
+    anchor: &CertificateDer<'static>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(anchor.clone()).unwrap();
     let config = rustls::ClientConfig::builder_with_provider(crate::tls::provider())
@@ -143,7 +148,11 @@ async fn ask_over_tls(port: u16, name: &str, anchor: &CertificateDer<'static>) -
         .with_no_client_auth();
     let server_name = name.to_owned().try_into().unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let mut stream = connector.connect(server_name, connect(port).await).await?;
+    connector.connect(server_name, connect(port).await).await
+}
+
+async fn ask_over_tls(port: u16, name: &str, anchor: &CertificateDer<'static>) -> std::io::Result<String> {
+    let mut stream = connect_over_tls(port, name, anchor).await?;
     let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
@@ -187,12 +196,42 @@ async fn tls_is_terminated_by_server_name_and_certificates_are_replaced_while_it
             "{answer}"
         );
     }
-    assert!(ask_over_tls(port, "c.example", &trust_a).await.is_err());
+    for (name, alert) in [("c.example", "UnrecognisedName"), ("127.0.0.1", "MissingExtension")] {
+        let error = ask_over_tls(port, name, &trust_a).await.unwrap_err().to_string();
+        assert!(error.contains(alert), "{name}: {error}");
+    }
 
     let (renewed, trust_renewed) = secret("a.example");
     mesh.change(|config| config.insert(Resource::Secret(renewed)));
     assert!(ask_over_tls(port, "a.example", &trust_renewed).await.unwrap().starts_with("HTTP/1.1 200 "));
     assert!(ask_over_tls(port, "a.example", &trust_a).await.is_err());
+}
+
+/// In TLS 1.3 the client sends its request before it reads that it is refused: that must not fail, or it reads nothing.
+#[tokio::test]
+async fn who_is_refused_for_want_of_a_certificate_is_told_so() {
+    let port = dead().await.port();
+    let (mut own, (secret, trust)) = (own(Role::Ingress), secret("a.example"));
+    let server = Server {
+        hosts: vec![HostPattern::parse("a.example").unwrap()],
+        tls: ServerTls::new(TlsMode::Mutual, Some(secret.name.clone())),
+        routes: Some("https".into()),
+        tcp_routes: Vec::new(),
+        origin: Default::default(),
+    };
+    let protocol = ListenerProtocol::Tls;
+    own.listeners = vec![Listener { protocol, servers: vec![server], routes: None, ..listener(port) }];
+    let secret = Secret { trust_anchors: secret.certificates.clone(), ..secret };
+    let settings = Settings { gateway: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..Settings::default() };
+    let resources = vec![Resource::Own(Box::new(own)), Resource::Secret(secret)];
+    let _mesh = Mesh::start(settings, Default::default(), resources);
+    let mut client = connect_over_tls(port, "a.example", &trust).await.unwrap();
+    client.get_ref().0.readable().await.unwrap();
+    for _ in 0..3 {
+        client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    }
+    let error = client.read_to_end(&mut Vec::new()).await.unwrap_err().to_string();
+    assert!(error.contains("CertificateRequired"), "{error}");
 }
 
 /// semantics.md 39: behind a trusted proxy its word on scheme and client counts; behind nobody's it is replaced.
