@@ -40,15 +40,34 @@ pub(crate) struct HttpOptions {
     /// Certificates (PEM) to trust for https.
     #[arg(long, value_name = "FILE")]
     pub cacert: Option<PathBuf>,
+    /// Certificate chain (PEM) to show to an https server that asks for one.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Private key (PEM) of --cert.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// Server name (SNI) to ask for and to verify, whatever the URL says; Host still follows the URL.
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// Open a connection for each request, as many clients would.
+    #[arg(long)]
+    pub no_keep_alive: bool,
 }
 
 /// Makes a client; connections are opened as requests need them.
 pub(crate) fn http_client(options: &HttpOptions) -> anyhow::Result<HttpClient> {
     let alpn = if options.http2 { "h2" } else { "http/1.1" };
-    let tls = tls::client_config(options.cacert.as_deref(), alpn)?;
-    let connector = Connector { fixed: options.connect.clone(), tls };
+    let tls = tls::client_config(&tls::ClientSettings {
+        roots: options.cacert.as_deref(),
+        certificate: options.cert.as_deref().zip(options.key.as_deref()),
+        alpn,
+    })?;
+    let server_name = options.server_name.clone().map(ServerName::try_from).transpose();
+    let server_name = server_name.context("--server-name is neither a host name nor an address")?;
+    let connector = Connector { fixed: options.connect.clone(), server_name, tls };
+    let idle = if options.no_keep_alive { 0 } else { IDLE_CONNECTIONS };
     let mut builder = Client::builder(TokioExecutor::new());
-    builder.http2_only(options.http2).pool_max_idle_per_host(IDLE_CONNECTIONS).pool_timer(TokioTimer::new());
+    builder.http2_only(options.http2).pool_max_idle_per_host(idle).pool_timer(TokioTimer::new());
     Ok(builder.build(connector))
 }
 
@@ -62,6 +81,7 @@ pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
 #[derive(Clone)]
 pub(crate) struct Connector {
     fixed: Option<String>,
+    server_name: Option<ServerName<'static>>,
     tls: Arc<ClientConfig>,
 }
 
@@ -82,7 +102,7 @@ impl Connector {
         if !secure {
             return Ok(Stream::Plain(stream));
         }
-        let name = ServerName::try_from(host.to_owned())?;
+        let name = self.server_name.map_or_else(|| ServerName::try_from(host.to_owned()), Ok)?;
         let stream =
             TlsConnector::from(self.tls).connect(name, stream).await.context("TLS handshake failed")?;
         Ok(Stream::Tls(Box::new(stream)))

@@ -17,8 +17,8 @@ pub(crate) fn certificate(name: &str, hosts: &[&str]) -> Arc<Certificate> {
 /// A server certificate and the CA that vouches for it, in PEM.
 pub(crate) struct Certificate {
     pub(crate) authority: String,
-    chain: String,
-    key: String,
+    pub(crate) chain: String,
+    pub(crate) key: String,
 }
 
 impl Certificate {

@@ -14,6 +14,7 @@ mod calls;
 mod canary;
 mod certificates;
 mod change;
+mod client_address;
 mod crowd;
 mod dashboards;
 mod egress;
@@ -21,6 +22,7 @@ mod failover;
 mod fixture;
 mod footprint;
 mod gateway;
+mod gateway_tls;
 mod ingress;
 mod limits;
 mod mesh;
@@ -43,8 +45,15 @@ mod wait;
 
 use mesh::Mesh;
 
-const INGRESS: [&[scenario::Scenario]; 5] =
-    [ingress::SCENARIOS, secure::SCENARIOS, gateway::SCENARIOS, canary::SCENARIOS, limits::SCENARIOS];
+const INGRESS: [&[scenario::Scenario]; 7] = [
+    ingress::SCENARIOS,
+    secure::SCENARIOS,
+    gateway::SCENARIOS,
+    gateway_tls::SCENARIOS,
+    client_address::SCENARIOS,
+    canary::SCENARIOS,
+    limits::SCENARIOS,
+];
 const AUTHORIZATION: [&[scenario::Scenario]; 2] = [authorization::SCENARIOS, tokens::SCENARIOS];
 const BOOKINFO: [&[scenario::Scenario]; 2] = [reviews::SCENARIOS, spans::SCENARIOS];
 const RESILIENCE: [&[scenario::Scenario]; 2] = [resilience::SCENARIOS, sessions::SCENARIOS];
@@ -58,7 +67,7 @@ const SERVICES: [&[scenario::Scenario]; 7] = [
     outage::SCENARIOS,
 ];
 
-/// Rows Y1-Y4, Y9, Y11-Y13, S01, S02, S04, S05, S07, S20, S26, S29, S30, S35, S36.
+/// Rows Y1-Y4, Y9, Y11-Y13, S01, S02, S04-S07, S15 (clients behind proxies), S20, S26, S29, S30, S33 (at the way in), S35, S36.
 #[test]
 fn ingress_gateway() {
     let Some(mesh) = Mesh::up(&["ingress/workloads.yaml", "ingress/order-subsets.yaml"]) else { return };

@@ -110,6 +110,12 @@ impl Mesh {
         run(&mut self.command(&["apply", "-f", &file.to_string_lossy()]), COMMAND_DEADLINE)
     }
 
+    /// Adds or changes objects of which something is to be said, and returns that.
+    pub(crate) fn apply_dubious(&self, yaml: &str) -> String {
+        let output = self.try_apply(to_file(yaml).path());
+        output.stdout + &output.stderr
+    }
+
     /// Adds or changes objects and waits for nothing.
     pub(crate) fn apply_at_once(&self, yaml: &str) {
         let file = to_file(yaml);
