@@ -1,7 +1,8 @@
 //! How the endpoints of a cluster are balanced: hashing, nearness, slow start.
 
 use mesh_core::model::{
-    ConsistentHash, Distribute, HashKey, HashTable, LocalityPolicy, PriorityLabel, RegionFailover, WarmUp,
+    ConsistentHash, Distribute, HashKey, HashTable, LocalityPolicy, PriorityLabel, RegionFailover,
+    SessionCookie, WarmUp,
 };
 
 use crate::api::networking::{self, LoadBalancerSettings, LocalityLoadBalancerSetting};
@@ -15,11 +16,12 @@ pub(super) fn consistent_hash(hash: &networking::ConsistentHash) -> Option<Consi
     let key = if let Some(name) = &hash.http_header_name {
         HashKey::Header(name.to_ascii_lowercase())
     } else if let Some(cookie) = &hash.http_cookie {
-        HashKey::Cookie {
+        HashKey::Cookie(SessionCookie {
             name: cookie.name.clone(),
             path: Some(cookie.path.clone()).filter(|path| !path.is_empty()),
             ttl: cookie.ttl.map(|ttl| ttl.get().into()),
-        }
+            ..SessionCookie::default()
+        })
     } else if hash.use_source_ip == Some(true) {
         HashKey::SourceAddress
     } else {
