@@ -20,6 +20,11 @@ pub(super) fn consistent_hash(hash: &networking::ConsistentHash) -> Option<Consi
             name: cookie.name.clone(),
             path: Some(cookie.path.clone()).filter(|path| !path.is_empty()),
             ttl: cookie.ttl.map(|ttl| ttl.get().into()),
+            attributes: cookie
+                .attributes
+                .iter()
+                .map(|each| (each.name.clone(), each.value.clone()))
+                .collect(),
             ..SessionCookie::default()
         })
     } else if hash.use_source_ip == Some(true) {

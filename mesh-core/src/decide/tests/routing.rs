@@ -142,7 +142,10 @@ fn s12_mirrors_by_share() {
     let mirrors = json!([{"cluster": "v2", "share": 1_000_000}, {"cluster": "v1", "share": 0}]);
     let snapshot = reviews(vec![rule(json!({"mirrors": mirrors}))]);
     let plan = plan(decide(&snapshot, outbound(), &head("GET reviews/", &[])));
-    assert_eq!(plan.mirrors.iter().map(|(cluster, _)| cluster.model.name.as_str()).collect::<Vec<_>>(), ["v2"]);
+    assert_eq!(
+        plan.mirrors.iter().map(|(cluster, _)| cluster.model.name.as_str()).collect::<Vec<_>>(),
+        ["v2"]
+    );
 }
 
 #[test]
@@ -379,7 +382,10 @@ fn a_session_cookie_has_the_attributes_and_the_mark_that_are_asked_for() {
     };
     let attributes = json!({"attributes": [["SameSite", "Lax"], ["Partitioned", ""]], "mark": "c-", "secureOverTls": true});
     let plain = set(attributes.clone(), Scheme::Http).unwrap();
-    assert!(plain.starts_with("s=\"c-") && plain.ends_with("; HttpOnly; SameSite=Lax; Partitioned"), "{plain}");
+    assert!(
+        plain.starts_with("s=\"c-") && plain.ends_with("; HttpOnly; SameSite=Lax; Partitioned"),
+        "{plain}"
+    );
     assert!(set(attributes, Scheme::Https).unwrap().ends_with("; Partitioned; Secure"));
     assert_eq!(set(json!({"attributes": [["Domain", "x\r\ny: z"]]}), Scheme::Http), None);
 }

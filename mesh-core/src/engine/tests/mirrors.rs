@@ -43,7 +43,10 @@ async fn s12_a_copy_is_the_whole_request_and_its_answer_is_thrown_away() {
     let answer = ask(mesh.connect().await, &request).await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello mesh!"), "{answer}");
     let copy = copies.recv().await.unwrap();
-    assert!(copy.starts_with("POST /rewritten HTTP/1.1\r\n") && copy.ends_with("\r\n\r\nhello mesh!"), "{copy}");
+    assert!(
+        copy.starts_with("POST /rewritten HTTP/1.1\r\n") && copy.ends_with("\r\n\r\nhello mesh!"),
+        "{copy}"
+    );
     let sampled = |text: &str| {
         let line = text.lines().find(|line| line.starts_with("traceparent: ")).map(str::to_owned);
         line.is_some_and(|line| line.ends_with("-01"))
@@ -73,7 +76,8 @@ async fn a_copy_may_have_its_own_authority_and_path_and_no_body() {
         (MirrorPath::Original, "POST /r?q=1 HTTP/1.1\r\n"),
         (MirrorPath::Fixed("/collect?all".into()), "POST /collect?all HTTP/1.1\r\n"),
     ] {
-        let (mesh, mut copies) = mirrored_by(mirror(path), "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        let (mesh, mut copies) =
+            mirrored_by(mirror(path), "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
         assert!(ask(mesh.connect().await, &request).await.ends_with("hello"));
         let copy = copies.recv().await.unwrap().to_lowercase();
         assert!(copy.starts_with(&line.to_lowercase()), "{copy}");
