@@ -24,6 +24,7 @@ mod gateway;
 mod ingress;
 mod limits;
 mod mesh;
+mod nginx;
 mod observe;
 mod outage;
 mod outside;
@@ -43,8 +44,14 @@ mod wait;
 
 use mesh::Mesh;
 
-const INGRESS: [&[scenario::Scenario]; 5] =
-    [ingress::SCENARIOS, secure::SCENARIOS, gateway::SCENARIOS, canary::SCENARIOS, limits::SCENARIOS];
+const INGRESS: [&[scenario::Scenario]; 6] = [
+    ingress::SCENARIOS,
+    secure::SCENARIOS,
+    gateway::SCENARIOS,
+    canary::SCENARIOS,
+    limits::SCENARIOS,
+    nginx::SCENARIOS,
+];
 const AUTHORIZATION: [&[scenario::Scenario]; 2] = [authorization::SCENARIOS, tokens::SCENARIOS];
 const BOOKINFO: [&[scenario::Scenario]; 2] = [reviews::SCENARIOS, spans::SCENARIOS];
 const RESILIENCE: [&[scenario::Scenario]; 2] = [resilience::SCENARIOS, sessions::SCENARIOS];
@@ -58,10 +65,18 @@ const SERVICES: [&[scenario::Scenario]; 7] = [
     outage::SCENARIOS,
 ];
 
-/// Rows Y1-Y4, Y9, Y11-Y13, S01, S02, S04, S05, S07, S20, S26, S29, S30, S35, S36.
+/// Rows Y1-Y4, Y9, Y11-Y13, S01, S02, S04, S05, S07, S20, S26, S29, S30, S35, S36, and annotations of ingress-nginx on backends.
 #[test]
 fn ingress_gateway() {
-    let Some(mesh) = Mesh::up(&["ingress/workloads.yaml", "ingress/order-subsets.yaml"]) else { return };
+    let secret = format!("secret/backend-cert/{}", nginx::BACKEND);
+    let workloads = [
+        "ingress/workloads.yaml",
+        "ingress/order-subsets.yaml",
+        secret.as_str(),
+        "authority/backend-cert/backend-ca/default",
+        "ingress/tls-backend.yaml",
+    ];
+    let Some(mesh) = Mesh::up(&workloads) else { return };
     scenario::run(&mesh, &INGRESS);
 }
 
