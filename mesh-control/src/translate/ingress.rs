@@ -75,7 +75,8 @@ pub(crate) fn add(
         put(&mut port.http, plain, &sorted, report);
     }
     let servers = terminated(scope, &ours, secure, &passed, report);
-    add_tls(https, passed.into_values().collect(), servers, ports);
+    passthrough::add(scope, https, passed.into_values(), ports, report);
+    add_tls(https, servers, ports);
     sorted.limits
 }
 
@@ -211,9 +212,8 @@ fn terminated(
 }
 
 /// Adds servers to the port of HTTPS. A server of a Gateway for the same name comes first.
-fn add_tls(number: u16, passed: Vec<Server>, terminated: Terminated, ports: &mut Ports) {
-    let Terminated { servers, table } = terminated;
-    if servers.is_empty() && passed.is_empty() {
+fn add_tls(number: u16, Terminated { servers, table }: Terminated, ports: &mut Ports) {
+    if servers.is_empty() {
         return;
     }
     let port = ports.entry(number).or_insert_with(|| Port::new(ListenerProtocol::Tls));
@@ -221,12 +221,10 @@ fn add_tls(number: u16, passed: Vec<Server>, terminated: Terminated, ports: &mut
         return;
     }
     let name = format!("ingress.{number}");
-    let inside = |server| (Server { routes: Some(name.clone()), ..server }, Some(table.clone()));
-    let passed = passed.into_iter().map(|server| (server, None));
-    for (mut server, table) in passed.chain(servers.into_iter().map(inside)) {
+    for mut server in servers {
         server.hosts.retain(|host| !port.serves(std::slice::from_ref(host)));
         if !server.hosts.is_empty() {
-            port.servers.push((server, table));
+            port.servers.push((Server { routes: Some(name.clone()), ..server }, Some(table.clone())));
         }
     }
 }

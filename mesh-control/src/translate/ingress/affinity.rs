@@ -5,7 +5,7 @@
 
 use mesh_core::model::{HeaderMatch, Millis, SessionCookie, StringMatch};
 
-use super::annotations::{field, get, literal};
+use super::annotations::{alone, field, get, literal};
 use crate::api::Item;
 use crate::api::ingress::Ingress;
 use crate::problem::Problem;
@@ -79,23 +79,29 @@ fn is_attribute(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b';' && byte != b',')
 }
 
+/// An annotation, what its values are, and whether a text is one.
+type Value = (&'static str, &'static str, fn(&str) -> bool);
+
+const VALUES: [Value; 6] = [
+    ("session-cookie-name", "a cookie's name", is_token),
+    ("session-cookie-path", "a path", |text| text.starts_with('/') && is_attribute(text)),
+    ("session-cookie-domain", "a domain", is_attribute),
+    ("session-cookie-samesite", "one of None, Lax, Strict", |text| same_site(text).is_some()),
+    ("session-cookie-max-age", "a number of seconds", |text| text.parse::<u32>().is_ok()),
+    ("session-cookie-expires", "a number of seconds", |text| text.parse::<u32>().is_ok()),
+];
+
 /// Tells of what is wrong with the annotations, or has less effect than it says.
 pub(super) fn problems(ingress: &Item<'_, Ingress>, tell: &mut dyn FnMut(Problem)) {
-    let Some(kind) = get(ingress, "affinity").map(str::trim) else { return };
+    let Some(kind) = get(ingress, "affinity").map(str::trim) else {
+        return alone(ingress, "session-cookie-", "affinity: cookie", tell);
+    };
     if kind != "cookie" {
         let message = format!("{kind:?} is not supported; allowed: cookie. Sessions are not kept");
         tell(Problem::error(field("affinity"), message));
         return;
     }
-    let valid: [(&str, &str, &dyn Fn(&str) -> bool); 6] = [
-        ("session-cookie-name", "a cookie's name", &is_token),
-        ("session-cookie-path", "a path", &|text| text.starts_with('/') && is_attribute(text)),
-        ("session-cookie-domain", "a domain", &is_attribute),
-        ("session-cookie-samesite", "one of None, Lax, Strict", &|text| same_site(text).is_some()),
-        ("session-cookie-max-age", "a number of seconds", &|text| text.parse::<u32>().is_ok()),
-        ("session-cookie-expires", "a number of seconds", &|text| text.parse::<u32>().is_ok()),
-    ];
-    for (name, what, is_valid) in valid {
+    for (name, what, is_valid) in VALUES {
         if let Some(text) = get(ingress, name).filter(|text| !is_valid(text.trim())) {
             tell(Problem::error(field(name), format!("{text:?} is not {what}; has no effect")));
         }

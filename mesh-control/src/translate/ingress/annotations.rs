@@ -168,6 +168,15 @@ pub(super) fn field(name: &str) -> String {
     format!("metadata.annotations[\"{PREFIX}{name}\"]")
 }
 
+/// Tells of annotations beginning with `prefix` that say more of something that the Ingress does not ask for.
+pub(super) fn alone(ingress: &Item<'_, Ingress>, prefix: &str, wanted: &str, tell: &mut dyn FnMut(Problem)) {
+    let names = ingress.object.meta.annotations.keys().filter_map(|name| name.strip_prefix(PREFIX));
+    let works = |short: &&str| TABLE.iter().any(|(name, effect)| name == short && matches!(effect, Works(_)));
+    for short in names.filter(|short| short.starts_with(prefix)).filter(works) {
+        tell(Problem::warning(field(short), format!("has no effect without {wanted}")));
+    }
+}
+
 /// Tells about annotations without effect; about those that protect as an error.
 pub(super) fn unsupported(ingress: &Item<'_, Ingress>, report: &mut Vec<Problem>) {
     let is_canary = Canary::is_one(ingress);

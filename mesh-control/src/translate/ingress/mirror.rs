@@ -2,7 +2,7 @@
 
 use mesh_core::model::{HostPattern, Mirror, MirrorPath, PerMillion};
 
-use super::annotations::{field, get};
+use super::annotations::{alone, field, get};
 use super::upstream::{Part, own};
 use crate::api::Item;
 use crate::api::ingress::Ingress;
@@ -19,7 +19,10 @@ pub(super) fn of(
     ingress: &Item<'_, Ingress>,
     tell: &mut dyn FnMut(Problem),
 ) -> Option<Mirror> {
-    let text = get(ingress, "mirror-target").map(str::trim).filter(|text| !text.is_empty())?;
+    let Some(text) = get(ingress, "mirror-target").map(str::trim).filter(|text| !text.is_empty()) else {
+        alone(ingress, "mirror-", "mirror-target", tell);
+        return None;
+    };
     let found = Target::parse(text).and_then(|target| Ok((target.cluster(scope, ingress)?, target)));
     let (cluster, target) = match found {
         Ok(found) => found,

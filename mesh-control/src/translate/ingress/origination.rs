@@ -3,7 +3,7 @@
 
 use mesh_core::model::{ClusterTls, Host, Protocol};
 
-use super::annotations::{field, get};
+use super::annotations::{alone, field, get};
 use super::upstream::{Spoken, plain_origination};
 use crate::api::Item;
 use crate::api::ingress::Ingress;
@@ -117,6 +117,7 @@ fn secret(world: &World, ingress: &Item<'_, Ingress>) -> Result<Option<TlsSecret
 pub(super) fn problems(world: &World, ingress: &Item<'_, Ingress>, tell: &mut dyn FnMut(Problem)) {
     unknown_protocol(ingress).into_iter().for_each(&mut *tell);
     if !protocol(ingress).is_some_and(|spoken| spoken.tls) {
+        alone(ingress, "proxy-ssl-", "backend-protocol HTTPS or GRPCS", tell);
         return;
     }
     if let Err(problem) = of_backend(world, ingress, ClusterTls::Auto) {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use mesh_core::model::{HostPattern, Server, ServerTls, TcpRoute, TlsMode, Weight};
+use mesh_core::model::{HostPattern, ListenerProtocol, Server, ServerTls, TcpRoute, TlsMode, Weight};
 
 use super::annotations::{field, get};
 use super::paths::{Path, Sorted};
@@ -13,6 +13,7 @@ use crate::api::Item;
 use crate::api::ingress::Ingress;
 use crate::problem::Problem;
 use crate::translate::cluster;
+use crate::translate::gateway::{Port, Ports};
 use crate::translate::origin;
 use crate::translate::scope::Scope;
 
@@ -44,6 +45,28 @@ pub(super) fn servers(
         }
     }
     servers
+}
+
+/// Adds the servers to the port of HTTPS, unless a Gateway has it for something else.
+pub(super) fn add(
+    scope: &Scope<'_>,
+    number: u16,
+    servers: impl Iterator<Item = Server>,
+    ports: &mut Ports,
+    report: &mut Vec<Problem>,
+) {
+    for server in servers {
+        let port = ports.entry(number).or_insert_with(|| Port::new(ListenerProtocol::Tls));
+        if port.protocol == ListenerProtocol::Tls && !port.serves(&server.hosts) {
+            port.servers.push((server, None));
+            continue;
+        }
+        let Some(ingress) = scope.world.get::<Ingress>(&server.origin.namespace, &server.origin.name) else {
+            continue;
+        };
+        let message = format!("a Gateway serves {} on port {number} and comes first", server.hosts[0]);
+        report.push(ingress.object.blame(Problem::warning(server.origin.field, message)));
+    }
 }
 
 /// The path whose backend gets the bytes.

@@ -73,7 +73,8 @@ pub(super) fn collect<'w>(
         sorted.limits.extend(limits);
         let context = Context { scope, ingress, policy: Rc::new(policy), expressions: &expressions };
         let found = context.paths(&mut tell);
-        upstream::beside_sidecars(scope, ingress, found.iter().map(|(_, path)| path), &mut tell);
+        let paths: Vec<_> = found.iter().map(|(_, path)| path).collect();
+        upstream::tell_about(scope, ingress, &paths, &mut tell);
         for (pattern, path) in found {
             let paths = sorted.hosts.entry(pattern).or_default();
             if paths.iter().all(|other| other.matching != path.matching) {

@@ -91,23 +91,32 @@ pub(crate) fn by_name(scope: &Scope<'_>, name: &str) -> Option<(Cluster, Endpoin
     Some((cluster, endpoints))
 }
 
-/// Tells of TLS to backends that have a sidecar: it is not what that sidecar expects.
-pub(super) fn beside_sidecars<'p, 'w: 'p>(
+/// Tells of backends that are not reached as the annotations say: our own gateway, whose table says all of that, and pods
+/// with a sidecar, which is not what TLS to an application expects.
+pub(super) fn tell_about(
     scope: &Scope<'_>,
     ingress: &Item<'_, Ingress>,
-    mut paths: impl Iterator<Item = &'p Path<'w>>,
+    paths: &[&Path<'_>],
     tell: &mut dyn FnMut(Problem),
 ) {
-    let is_tls = origination::protocol(ingress).is_some_and(|spoken| spoken.tls);
-    if !is_tls || passthrough::is_asked(ingress) {
+    let spoken = origination::protocol(ingress);
+    if paths.iter().any(|path| path.to_gateway.is_some()) {
+        let said =
+            [("backend-protocol", spoken.is_some()), ("affinity", affinity::cookie_name(ingress).is_some())];
+        for (name, _) in said.into_iter().filter(|(_, is_said)| *is_said) {
+            let message = "has no effect where the gateway is the backend: a DestinationRule can say it";
+            tell(Problem::warning(super::annotations::field(name), message));
+        }
+    }
+    if !spoken.is_some_and(|spoken| spoken.tls) || passthrough::is_asked(ingress) {
         return;
     }
-    let has_sidecar = |path: &Path<'_>| {
+    let has_sidecar = |path: &&Path<'_>| {
         let found = cluster::by_name(scope, &path.service).filter(|_| path.to_gateway.is_none());
         let mut endpoints = found.into_iter().flat_map(|(_, endpoints)| endpoints.endpoints);
         endpoints.any(|endpoint| endpoint.transport == Transport::MeshTls)
     };
-    if paths.any(has_sidecar) {
+    if paths.iter().any(has_sidecar) {
         let message = "the backend's pods have a sidecar: TLS is made with the application itself and not with the mesh's \
                        identities, so that policies see no caller, and a port with STRICT mutual TLS refuses it";
         let fix = "leave it out if the application can speak plain HTTP to its sidecar";

@@ -27,11 +27,11 @@ impl Built {
     }
 
     fn secrets(&self) -> Vec<&str> {
-        let name = |resource| match resource {
-            &Resource::Secret(ref secret) => Some(secret.name.as_str()),
+        let secrets = self.resources.iter().filter_map(|resource| match resource {
+            Resource::Secret(secret) => Some(secret.name.as_str()),
             _ => None,
-        };
-        self.resources.iter().filter_map(name).collect()
+        });
+        secrets.collect()
     }
 
     fn rules(&self) -> &[Rule] {
@@ -300,4 +300,31 @@ fn no_certificate_is_shown_for_a_host_that_is_passed_on() {
 fn what_cannot_be_passed_on_is_told() {
     let built = built(PASSED, &[("/p", "Prefix", "a")], "");
     assert_eq!(built.told_of(Severity::Error), ["ssl-passthrough"]);
+}
+
+#[test]
+fn what_says_more_of_something_that_is_not_asked_for_is_told() {
+    let said = ["proxy-ssl-verify: 'on'", "session-cookie-name: s", "mirror-request-body: 'off'"];
+    let alone = all(&said.join(" ; "), "");
+    assert_eq!(
+        alone.told_of(Severity::Warning),
+        ["mirror-request-body", "proxy-ssl-verify", "session-cookie-name"]
+    );
+    let into = [("/", "Prefix", "istio-ingressgateway")];
+    let into = built("backend-protocol: HTTPS ; affinity: cookie", &into, "");
+    assert_eq!(into.told_of(Severity::Warning), ["affinity", "backend-protocol"]);
+}
+
+#[test]
+fn a_gateway_that_serves_the_host_comes_before_tls_that_is_passed_on() {
+    let gateway = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec: {selector: {istio: ingressgateway}, \
+        servers: [{port: {number: 443, name: t, protocol: TLS}, hosts: [x.com], tls: {mode: PASSTHROUGH}}]}\n---\n";
+    let built = all(PASSED, gateway);
+    assert_eq!(built.listener(443).servers.len(), 1);
+    assert_eq!(built.listener(443).servers[0].origin.kind, "Gateway");
+    assert!(
+        built.told_of(Severity::Warning).contains(&"spec.rules[0].http.paths[0]".to_owned()),
+        "{:?}",
+        built.told
+    );
 }
