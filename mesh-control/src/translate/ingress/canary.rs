@@ -55,7 +55,7 @@ impl<'w> Canary<'w> {
         affinity::cookie_name(main).is_some() && !affinity::is_legacy(&self.ingress)
     }
 
-    /// A session that has begun goes on where it began, before anything else is asked (semantics.md 22).
+    /// A session that has begun goes on where it began, before anything else is asked (docs/ingress.md, "Sessions").
     fn session_tests(&self, main: &Item<'_, Ingress>) -> Vec<(HeaderMatch, bool)> {
         let name = affinity::cookie_name(main).filter(|_| self.is_sticky(main));
         let tests = name.map(affinity::session_tests);

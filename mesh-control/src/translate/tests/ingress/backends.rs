@@ -187,7 +187,7 @@ fn a_session_cookie_has_what_is_said_and_what_cannot_be_is_told() {
     assert_eq!(all("affinity: ip", "").told_of(Severity::Error), ["affinity"]);
 }
 
-/// semantics.md 22: affinity beats canary.
+/// docs/ingress.md, "Sessions": affinity beats canary, as in ingress-nginx.
 #[test]
 fn a_session_beats_the_conditions_of_a_canary_unless_that_is_legacy() {
     let canary = |behaviour: &str| {
