@@ -90,3 +90,17 @@ pub(super) fn warm_up(settings: Option<&LoadBalancerSettings>) -> Option<WarmUp>
         aggression: aggression.unwrap_or(1.0).max(1.0),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_has_the_attributes_of_the_rule() {
+        let text = r#"{"httpCookie": {"name": "s", "ttl": "0s", "attributes": [{"name": "SameSite", "value": "Lax"}, {"name": "Secure"}]}}"#;
+        let hash: networking::ConsistentHash = serde_json::from_str(text).unwrap();
+        let HashKey::Cookie(cookie) = consistent_hash(&hash).unwrap().key else { panic!("not by a cookie") };
+        let pairs: Vec<_> = cookie.attributes.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(pairs, [("SameSite", "Lax"), ("Secure", "")]);
+    }
+}
