@@ -31,7 +31,7 @@ pub use authorizer::{Authorizer, CheckBody, CheckProtocol, HttpCheck, Subrequest
 pub use authz::{AuthzAction, AuthzPolicy, AuthzRule, Condition, MtlsMode, OperationMatch, SourceMatch};
 pub use cluster::{
     Cluster, ClusterTls, ConnectionPool, ConsistentHash, Endpoint, EndpointAddress, Endpoints, HashKey,
-    HashTable, Keepalive, LoadBalancer, OutlierDetection, Transport,
+    HashTable, Keepalive, LoadBalancer, OutlierDetection, SessionCookie, Transport,
 };
 pub use expression::{Attribute, Comparison, Expression, ExpressionError, PeerFact, Search, Term, Which};
 pub use headers::{ClientCertificates, ProxyHeaders, ServerHeader};
@@ -44,8 +44,8 @@ pub use reserved::{ALLOTTED, is_allotted, is_metadata, is_neighbourhood};
 pub use resource::{Key, Kind, Origin, Resource, Root, Secret};
 pub use retry::{RetryOn, RetryPolicy};
 pub use route::{
-    AbortStatus, Action, Backend, CorsPolicy, DirectResponse, Fault, HeaderEdits, Mirror, Redirect,
-    RedirectPort, Rewrite, Routes, Rule, VirtualHost,
+    AbortStatus, Action, Backend, CorsPolicy, DirectResponse, Fault, HeaderEdits, Mirror, MirrorPath,
+    Redirect, RedirectPort, Rewrite, Routes, Rule, VirtualHost,
 };
 pub use telemetry::{AccessLog, AccessLogFormat, Label, Metric, MetricChange, Side, SpanTag, Tracing};
 pub use template::{Command, Template};

@@ -26,6 +26,7 @@ mod gateway_tls;
 mod ingress;
 mod limits;
 mod mesh;
+mod nginx;
 mod observe;
 mod outage;
 mod outside;
@@ -45,7 +46,7 @@ mod wait;
 
 use mesh::Mesh;
 
-const INGRESS: [&[scenario::Scenario]; 7] = [
+const INGRESS: [&[scenario::Scenario]; 8] = [
     ingress::SCENARIOS,
     secure::SCENARIOS,
     gateway::SCENARIOS,
@@ -53,6 +54,7 @@ const INGRESS: [&[scenario::Scenario]; 7] = [
     client_address::SCENARIOS,
     canary::SCENARIOS,
     limits::SCENARIOS,
+    nginx::SCENARIOS,
 ];
 const AUTHORIZATION: [&[scenario::Scenario]; 2] = [authorization::SCENARIOS, tokens::SCENARIOS];
 const BOOKINFO: [&[scenario::Scenario]; 2] = [reviews::SCENARIOS, spans::SCENARIOS];
@@ -67,10 +69,19 @@ const SERVICES: [&[scenario::Scenario]; 7] = [
     outage::SCENARIOS,
 ];
 
-/// Rows Y1-Y4, Y9, Y11-Y13, S01, S02, S04-S07, S15 (clients behind proxies), S20, S26, S29, S30, S33 (at the way in), S35, S36.
+/// Rows Y1-Y4, Y9, Y11-Y13, S01, S02, S04-S07, S15 (clients behind proxies), S20, S26, S29, S30, S33 (at the way in), S35, S36,
+/// and annotations of ingress-nginx on backends.
 #[test]
 fn ingress_gateway() {
-    let Some(mesh) = Mesh::up(&["ingress/workloads.yaml", "ingress/order-subsets.yaml"]) else { return };
+    let secret = format!("secret/backend-cert/{}", nginx::BACKEND);
+    let workloads = [
+        "ingress/workloads.yaml",
+        "ingress/order-subsets.yaml",
+        secret.as_str(),
+        "authority/backend-cert/backend-ca/default",
+        "ingress/tls-backend.yaml",
+    ];
+    let Some(mesh) = Mesh::up(&workloads) else { return };
     scenario::run(&mesh, &INGRESS);
 }
 

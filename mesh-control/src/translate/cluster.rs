@@ -33,6 +33,9 @@ pub fn parts(name: &str) -> Option<(u16, &str, &str)> {
 
 /// The cluster of a name with its endpoints, if its service, port and subset exist and the client may see them.
 pub fn by_name(scope: &Scope<'_>, name: &str) -> Option<(Cluster, mesh_core::model::Endpoints)> {
+    if !name.starts_with("outbound|") {
+        return super::ingress::upstream::by_name(scope, name);
+    }
     let (port, subset, host) = parts(name)?;
     let named = scope.catalog.find_text(host, port, scope.sight());
     // Where a rule leads is reached even if the client may not name it.

@@ -5,14 +5,19 @@
 //! the Ingress names our gateway as a backend: then its own rules come first, and where it sends requests to the gateway
 //! stand the Gateway's rules, without another hop.
 
+mod affinity;
 mod annotations;
 mod authentication;
 mod canary;
 mod class;
 mod limits;
+mod mirror;
+mod origination;
+mod passthrough;
 mod paths;
 mod policy;
 mod rules;
+pub(super) mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,14 +65,18 @@ pub(crate) fn add(
     };
     let behind = |number: u16| gateway_hosts(ports, number);
     let sorted = paths::collect(scope, &ours, report);
-    let secured = secured(scope, &ours);
+    let passed = passthrough::servers(scope, &sorted, report);
+    let mut secured = secured(scope, &ours);
+    secured.extend(passed.keys().cloned());
     let plain = virtual_hosts(&sorted, &behind, &secured, false);
     let secure = virtual_hosts(&sorted, &behind, &secured, true);
     let port = ports.entry(http).or_insert_with(|| Port::new(ListenerProtocol::Http));
     if port.protocol == ListenerProtocol::Http {
         put(&mut port.http, plain, &sorted, report);
     }
-    add_tls(scope, &ours, https, secure, ports, report);
+    let servers = terminated(scope, &ours, secure, &passed, report);
+    passthrough::add(scope, https, passed.into_values(), ports, report);
+    add_tls(https, servers, ports);
     sorted.limits
 }
 
@@ -154,44 +163,56 @@ fn put(
     }
 }
 
-/// Servers for the hosts that have certificates. A server of a Gateway for the same name comes first.
-fn add_tls(
+/// Servers that end TLS, and the table of the HTTP inside.
+#[derive(Default)]
+struct Terminated {
+    servers: Vec<Server>,
+    table: Hosts,
+}
+
+/// Servers for the hosts that have certificates, without those whose TLS is passed on.
+fn terminated(
     scope: &Scope<'_>,
     ours: &[Item<'_, Ingress>],
-    number: u16,
     mut hosts: BTreeMap<HostPattern, Vec<Rule>>,
-    ports: &mut Ports,
+    passed: &BTreeMap<HostPattern, Server>,
     report: &mut Vec<Problem>,
-) {
-    let mut table = Hosts::default();
-    let name = format!("ingress.{number}");
-    let mut servers = Vec::new();
+) -> Terminated {
+    let mut built = Terminated::default();
     for ingress in ours {
         for (at, tls) in ingress.spec.tls.iter().enumerate() {
             let field = format!("spec.tls[{at}]");
+            let (not, patterns): (Vec<_>, Vec<_>) =
+                tls_hosts(ingress, tls).into_iter().partition(|host| passed.contains_key(host));
+            for host in &not {
+                let message =
+                    format!("TLS for {host} is passed through; the gateway shows no certificate for it");
+                report.push(ingress.object.blame(Problem::warning(field.clone(), message)));
+            }
+            if !not.is_empty() && patterns.is_empty() {
+                continue;
+            }
             if let Err(error) = scope.world.tls_secret(ingress.namespace(), &tls.secret_name) {
                 let message = format!("{error}; these hosts are not served over HTTPS");
                 report.push(ingress.object.blame(Problem::error(format!("{field}.secretName"), message)));
                 continue;
             }
-            let patterns = tls_hosts(ingress, tls);
             for pattern in &patterns {
                 if let Some(rules) = hosts.remove(pattern) {
-                    table.set(pattern, rules);
+                    built.table.set(pattern, rules);
                 }
             }
             let secret = Some(format!("{}/{}", ingress.namespace(), tls.secret_name));
             let tls = ServerTls::new(TlsMode::Simple, secret);
             let origin = super::origin(ingress.object, field);
-            servers.push(Server {
-                hosts: patterns,
-                tls,
-                routes: Some(name.clone()),
-                tcp_routes: Vec::new(),
-                origin,
-            });
+            built.servers.push(Server { hosts: patterns, tls, routes: None, tcp_routes: Vec::new(), origin });
         }
     }
+    built
+}
+
+/// Adds servers to the port of HTTPS. A server of a Gateway for the same name comes first.
+fn add_tls(number: u16, Terminated { servers, table }: Terminated, ports: &mut Ports) {
     if servers.is_empty() {
         return;
     }
@@ -199,10 +220,11 @@ fn add_tls(
     if port.protocol != ListenerProtocol::Tls {
         return;
     }
+    let name = format!("ingress.{number}");
     for mut server in servers {
         server.hosts.retain(|host| !port.serves(std::slice::from_ref(host)));
         if !server.hosts.is_empty() {
-            port.servers.push((server, Some(table.clone())));
+            port.servers.push((Server { routes: Some(name.clone()), ..server }, Some(table.clone())));
         }
     }
 }

@@ -6,7 +6,8 @@ use xxhash_rust::xxh64::xxh64;
 use super::Request;
 use super::client::client_address;
 use crate::dice::Dice;
-use crate::model::{HashKey, LoadBalancer, Millis};
+use crate::message::Scheme;
+use crate::model::{HashKey, LoadBalancer, SessionCookie};
 use crate::snapshot::Cluster;
 use crate::snapshot::matcher::{query_parameter, with_joined};
 use crate::snapshot::rule::CompiledBackend;
@@ -29,12 +30,12 @@ pub(super) fn of(cluster: &Cluster, request: &Request<'_>, dice: &mut Dice) -> A
     let head = request.head;
     let hash = match &policy.key {
         HashKey::Header(name) => with_joined(&head.headers, name, |value| value.map(hash)),
-        HashKey::Cookie { name, path, ttl } => {
-            let brought = head.headers.get_all("cookie").find_map(|cookies| cookie(cookies, name));
-            match (brought, ttl) {
-                (None, Some(ttl)) => return new_cookie(name, path.as_deref(), *ttl, dice),
-                (brought, _) => brought.map(hash),
+        HashKey::Cookie(settings) => {
+            let brought = head.headers.get_all("cookie").find_map(|cookies| cookie(cookies, &settings.name));
+            if brought.is_none() && settings.ttl.is_some() {
+                return new_cookie(settings, head.scheme, dice);
             }
+            brought.map(hash)
         }
         HashKey::SourceAddress => Some(match source(request).to_canonical() {
             std::net::IpAddr::V4(address) => hash(&address.octets()),
@@ -87,17 +88,27 @@ fn source(request: &Request<'_>) -> std::net::IpAddr {
 }
 
 /// A cookie of our own making; a lifetime of zero makes it one for the session.
-fn new_cookie(name: &str, path: Option<&str>, ttl: Millis, dice: &mut Dice) -> Affinity {
-    let value = format!("{:08x}{:08x}", dice.roll(), dice.roll());
-    let mut cookie = format!("{name}=\"{value}\"");
-    if ttl.milliseconds() > 0 {
-        cookie.push_str(&format!("; Max-Age={}", ttl.milliseconds() / 1000));
+fn new_cookie(settings: &SessionCookie, scheme: Scheme, dice: &mut Dice) -> Affinity {
+    let value = format!("{}{:08x}{:08x}", settings.mark, dice.roll(), dice.roll());
+    let mut cookie = format!("{}=\"{value}\"", settings.name);
+    let lifetime = settings.ttl.map_or(0, |ttl| ttl.milliseconds() / 1000);
+    if lifetime > 0 {
+        cookie.push_str(&format!("; Max-Age={lifetime}"));
     }
-    if let Some(path) = path {
+    if let Some(path) = &settings.path {
         cookie.push_str(&format!("; Path={path}"));
     }
     cookie.push_str("; HttpOnly");
-    Affinity { hash: Some(hash(value.as_bytes())), cookie: Some(Bytes::from(cookie)) }
+    for (name, value) in &settings.attributes {
+        let sign = if value.is_empty() { "" } else { "=" };
+        cookie.push_str(&format!("; {name}{sign}{value}"));
+    }
+    if settings.secure_over_tls && scheme == Scheme::Https {
+        cookie.push_str("; Secure");
+    }
+    // Its parts are an operator's; what would end the header line is no part of a cookie.
+    let is_line = !cookie.bytes().any(|byte| byte.is_ascii_control());
+    Affinity { hash: Some(hash(value.as_bytes())), cookie: is_line.then(|| Bytes::from(cookie)) }
 }
 
 fn hash(bytes: &[u8]) -> u64 {

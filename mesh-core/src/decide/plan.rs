@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::{Permits, cors, rewrite};
 use crate::message::{RequestHead, ResponseHead};
+use crate::model::Mirror;
 use crate::snapshot::matcher::CompiledMatch;
 use crate::snapshot::rule::{CompiledAction, CompiledBackend};
 use crate::snapshot::{Cluster, CompiledRule, Retry};
@@ -42,8 +43,8 @@ pub struct Plan {
     pub retry: Arc<Retry>,
     /// What a hashing balancer goes by.
     pub hash: Option<u64>,
-    /// Where copies go; their answers are discarded.
-    pub mirrors: Vec<Arc<Cluster>>,
+    /// Where copies go, and how they differ; their answers are discarded.
+    pub mirrors: Vec<(Arc<Cluster>, Mirror)>,
     /// The origin that cross-origin headers are to be written for.
     pub cors_origin: Option<Bytes>,
     /// A `set-cookie` that brings the client back to the same endpoint.

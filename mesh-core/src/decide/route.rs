@@ -276,7 +276,9 @@ fn forward(
         retry: Arc::clone(&rule.retry),
         hash: affinity.hash,
         cookie: affinity.cookie,
-        mirrors: mirrors.filter_map(|mirror| request.snapshot.cluster(&mirror.cluster).cloned()).collect(),
+        mirrors: mirrors
+            .filter_map(|mirror| Some((request.snapshot.cluster(&mirror.cluster)?.clone(), mirror.clone())))
+            .collect(),
         permits: limit::Permits::new(),
         cors_origin: rule.cors.as_ref().and_then(|policy| cors::allowed_origin(policy, request.head)),
     }))

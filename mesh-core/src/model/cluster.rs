@@ -113,18 +113,32 @@ pub enum HashKey {
     /// A header's value.
     Header(String),
     /// A cookie's value; with a lifetime, the proxy sets the cookie when it is missing.
-    Cookie {
-        /// The cookie's name.
-        name: String,
-        /// Its path.
-        path: Option<String>,
-        /// Its lifetime; zero for a session cookie, `None` never sets one.
-        ttl: Option<Millis>,
-    },
+    Cookie(SessionCookie),
     /// The downstream's address.
     SourceAddress,
     /// A query parameter.
     QueryParameter(String),
+}
+
+/// A cookie that keeps a client with an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SessionCookie {
+    /// The cookie's name.
+    pub name: String,
+    /// Its path.
+    pub path: Option<String>,
+    /// Its lifetime; zero for a session cookie, `None` never sets one.
+    pub ttl: Option<Millis>,
+    /// Further attributes in their order, such as `SameSite=Lax`, or `Secure` with an empty value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<(String, String)>,
+    /// Whether a cookie that is set over TLS is `Secure`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secure_over_tls: bool,
+    /// What values of this destination's begin with, so that rules can know them again.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mark: String,
 }
 
 /// Limits of a destination; each is one number for all workers.

@@ -218,6 +218,32 @@ pub struct Mirror {
     pub cluster: String,
     /// How many of the requests.
     pub share: PerMillion,
+    /// The authority of the copy; the one that is forwarded when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
+    /// The path of the copy; the one that is forwarded when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<MirrorPath>,
+    /// Whether the copy is a head alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_body: bool,
+}
+
+impl Mirror {
+    /// A copy of the request as it is forwarded.
+    pub fn of_all(cluster: impl Into<String>, share: PerMillion) -> Self {
+        Self { cluster: cluster.into(), share, authority: None, path: None, without_body: false }
+    }
+}
+
+/// A path that a copy has instead of the forwarded one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MirrorPath {
+    /// As the client wrote it, before any rewrite.
+    Original,
+    /// This one, with its query if it has one.
+    Fixed(String),
 }
 
 /// Cross-origin resource sharing (Fetch standard; Istio's `corsPolicy`).

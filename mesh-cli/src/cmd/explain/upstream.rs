@@ -52,7 +52,7 @@ impl Journey<'_> {
             1 => details.push("1 retry".to_owned()),
             attempts => details.push(format!("up to {attempts} retries")),
         }
-        let mirrors = plan.mirrors.iter().map(|mirror| format!("a copy goes to {}", mirror.model.name));
+        let mirrors = plan.mirrors.iter().map(|(mirror, _)| format!("a copy goes to {}", mirror.model.name));
         details.extend(mirrors);
         let text = match &plan.cluster {
             Some(cluster) => format!("forwards to {}", cluster.model.name),

@@ -103,7 +103,15 @@ pub struct HttpCookie {
     pub name: String,
     pub path: String,
     pub ttl: Option<Duration>,
-    pub attributes: Vec<serde_json::Value>,
+    pub attributes: Vec<CookieAttribute>,
+}
+
+/// A further attribute of a cookie, such as `SameSite`; without a value, such as `Secure`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CookieAttribute {
+    pub name: String,
+    pub value: String,
 }
 
 /// Ring hash.

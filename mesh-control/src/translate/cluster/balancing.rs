@@ -1,7 +1,8 @@
 //! How the endpoints of a cluster are balanced: hashing, nearness, slow start.
 
 use mesh_core::model::{
-    ConsistentHash, Distribute, HashKey, HashTable, LocalityPolicy, PriorityLabel, RegionFailover, WarmUp,
+    ConsistentHash, Distribute, HashKey, HashTable, LocalityPolicy, PriorityLabel, RegionFailover,
+    SessionCookie, WarmUp,
 };
 
 use crate::api::networking::{self, LoadBalancerSettings, LocalityLoadBalancerSetting};
@@ -15,11 +16,17 @@ pub(super) fn consistent_hash(hash: &networking::ConsistentHash) -> Option<Consi
     let key = if let Some(name) = &hash.http_header_name {
         HashKey::Header(name.to_ascii_lowercase())
     } else if let Some(cookie) = &hash.http_cookie {
-        HashKey::Cookie {
+        HashKey::Cookie(SessionCookie {
             name: cookie.name.clone(),
             path: Some(cookie.path.clone()).filter(|path| !path.is_empty()),
             ttl: cookie.ttl.map(|ttl| ttl.get().into()),
-        }
+            attributes: cookie
+                .attributes
+                .iter()
+                .map(|each| (each.name.clone(), each.value.clone()))
+                .collect(),
+            ..SessionCookie::default()
+        })
     } else if hash.use_source_ip == Some(true) {
         HashKey::SourceAddress
     } else {
@@ -82,4 +89,18 @@ pub(super) fn warm_up(settings: Option<&LoadBalancerSettings>) -> Option<WarmUp>
         minimum: (minimum.unwrap_or(10.0) / 100.0).clamp(0.0, 1.0),
         aggression: aggression.unwrap_or(1.0).max(1.0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_has_the_attributes_of_the_rule() {
+        let text = r#"{"httpCookie": {"name": "s", "ttl": "0s", "attributes": [{"name": "SameSite", "value": "Lax"}, {"name": "Secure"}]}}"#;
+        let hash: networking::ConsistentHash = serde_json::from_str(text).unwrap();
+        let HashKey::Cookie(cookie) = consistent_hash(&hash).unwrap().key else { panic!("not by a cookie") };
+        let pairs: Vec<_> = cookie.attributes.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(pairs, [("SameSite", "Lax"), ("Secure", "")]);
+    }
 }

@@ -63,9 +63,6 @@ impl Teller<'_> {
             );
             self.report.push(Problem::warning(field, message));
         }
-        let attributes = hash.and_then(|hash| hash.http_cookie.as_ref());
-        let attributes = attributes.is_some_and(|cookie| !cookie.attributes.is_empty());
-        self.tell("loadBalancer.consistentHash.httpCookie.attributes", attributes);
         self.tell("loadBalancer.zoneAwareLbSetting", settings.zone_aware_lb_setting.is_some());
     }
 

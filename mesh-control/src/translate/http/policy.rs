@@ -133,7 +133,7 @@ pub(super) fn mirrors(scope: &Scope<'_>, route: &HttpRoute, namespace: &str, por
         .into_iter()
         .chain(several)
         .filter(|(_, share)| *share != PerMillion::NEVER)
-        .map(|(to, share)| Mirror { cluster: cluster_name(scope, to, namespace, port), share })
+        .map(|(to, share)| Mirror::of_all(cluster_name(scope, to, namespace, port), share))
         .collect()
 }
 

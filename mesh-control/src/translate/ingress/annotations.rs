@@ -3,6 +3,7 @@
 use mesh_core::model::StringMatch;
 
 use super::canary::Canary;
+use super::passthrough;
 use crate::api::Item;
 use crate::api::ingress::Ingress;
 use crate::problem::Problem;
@@ -26,9 +27,14 @@ use Effect::{Needless, None as Nothing, Unprotected, Works};
 
 /// Every annotation of which anything is known.
 const TABLE: &[(&str, Effect)] = &[
-    ("affinity", Nothing),
-    ("affinity-canary-behavior", Nothing),
-    ("affinity-mode", Nothing),
+    ("affinity", Works("`cookie`: clients stay with a pod")),
+    (
+        "affinity-canary-behavior",
+        Works(
+            "of the canary: `sticky` if not set, where a session beats all of the canary's conditions; or `legacy`",
+        ),
+    ),
+    ("affinity-mode", Works("`balanced`; `persistent` is warned about")),
     ("allowlist-source-range", Works("the same as `whitelist-source-range`")),
     ("app-root", Works("302 from `/`")),
     ("auth-method", Works("")),
@@ -38,7 +44,10 @@ const TABLE: &[(&str, Effect)] = &[
     ("auth-tls-verify-client", Unprotected),
     ("auth-type", Unprotected),
     ("auth-url", Works("2xx lets in, 401 and 403 refuse, anything else is 500")),
-    ("backend-protocol", Works("`HTTP`, `GRPC` and `AUTO_HTTP`; `HTTPS`, `GRPCS` and `FCGI` not yet")),
+    (
+        "backend-protocol",
+        Works("`HTTP`, `HTTPS`, `GRPC`, `GRPCS` and `AUTO_HTTP`, not `FCGI`; see [below](#tls-to-backends)"),
+    ),
     ("canary", Works("the other annotations of a canary have no effect")),
     ("canary-by-cookie", Works("`always` and `never`; after the header, before the weight")),
     ("canary-by-header", Works("`always` and `never`")),
@@ -72,7 +81,14 @@ const TABLE: &[(&str, Effect)] = &[
     ("limit-rpm", Works("by client address; limit × multiplier + 1 at once; 503")),
     ("limit-rps", Works("by client address; limit × multiplier + 1 at once; 503")),
     ("limit-whitelist", Works("")),
-    ("mirror-target", Nothing),
+    ("mirror-host", Works("the target's host if not set")),
+    ("mirror-request-body", Works("")),
+    (
+        "mirror-target",
+        Works(
+            "a Service or ServiceEntry, and a fixed path or `$request_uri`; `https` is verified; others are an error",
+        ),
+    ),
     ("modsecurity-snippet", Unprotected),
     ("permanent-redirect", Works("")),
     ("permanent-redirect-code", Works("301 if not set")),
@@ -84,11 +100,35 @@ const TABLE: &[(&str, Effect)] = &[
     ("proxy-next-upstream-tries", Works("")),
     ("proxy-read-timeout", Works("seconds until the response begins, for each try")),
     ("proxy-send-timeout", Nothing),
+    ("proxy-ssl-ciphers", Nothing),
+    ("proxy-ssl-name", Works("the Service's full name if not set")),
+    ("proxy-ssl-protocols", Nothing),
+    (
+        "proxy-ssl-secret",
+        Works("`namespace/name` or `name`, in the Ingress's namespace; anything else is answered with 503"),
+    ),
+    ("proxy-ssl-server-name", Needless("the server's name is always sent")),
+    ("proxy-ssl-verify", Works("`off` if not set; without a `ca.crt` the system's authorities count")),
+    ("proxy-ssl-verify-depth", Nothing),
     ("rate-limit", Works("not of ingress-nginx; read as `limit-rps`")),
     ("rewrite-target", Works("with captures; makes all paths of its hosts expressions")),
     ("server-alias", Works("")),
     ("service-upstream", Needless("endpoints are always chosen by the mesh")),
-    ("ssl-passthrough", Nothing),
+    ("session-cookie-change-on-failure", Works("`false`; `true` is warned about")),
+    ("session-cookie-conditional-samesite-none", Works("`false`; `true` is warned about")),
+    ("session-cookie-domain", Works("")),
+    ("session-cookie-expires", Works("seconds; as `session-cookie-max-age`, which counts before it")),
+    ("session-cookie-max-age", Works("seconds; until the browser ends if not set")),
+    ("session-cookie-name", Works("`INGRESSCOOKIE` if not set")),
+    ("session-cookie-path", Works("`/` if not set, where ingress-nginx takes the Ingress's path")),
+    ("session-cookie-samesite", Works("`None`, `Lax` or `Strict`")),
+    ("session-cookie-secure", Works("what came over TLS gets a secure cookie if not set")),
+    (
+        "ssl-passthrough",
+        Works(
+            "TLS for the host goes to the backend of its path `/`, by server name; nothing else of the host holds for it",
+        ),
+    ),
     ("ssl-redirect", Works("308 to HTTPS where there is a certificate, unless it is `false`")),
     ("temporal-redirect", Works("")),
     ("temporal-redirect-code", Works("302 if not set")),
@@ -98,6 +138,25 @@ const TABLE: &[(&str, Effect)] = &[
     ("whitelist-source-range", Works("others get 403")),
     ("x-forwarded-prefix", Works("")),
 ];
+
+/// What a canary's own annotations begin with.
+const OF_CANARIES: [&str; 2] = ["canary", "affinity-canary-behavior"];
+
+/// What protects, and cannot do so on TLS that is passed through.
+const PROTECTING: [&str; 8] = [
+    "allowlist-source-range",
+    "auth-url",
+    "denylist-source-range",
+    "limit-connections",
+    "limit-rpm",
+    "limit-rps",
+    "rate-limit",
+    "whitelist-source-range",
+];
+
+/// What has its effect beside TLS that is passed through: which hosts, and what becomes of cleartext.
+const BESIDE_PASSTHROUGH: [&str; 5] =
+    ["backend-protocol", "force-ssl-redirect", "server-alias", "ssl-passthrough", "ssl-redirect"];
 
 /// An annotation by its name without the prefix.
 pub(super) fn get<'i>(ingress: &'i Item<'_, Ingress>, name: &str) -> Option<&'i str> {
@@ -109,31 +168,40 @@ pub(super) fn field(name: &str) -> String {
     format!("metadata.annotations[\"{PREFIX}{name}\"]")
 }
 
+/// Tells of annotations beginning with `prefix` that say more of something that the Ingress does not ask for.
+pub(super) fn alone(ingress: &Item<'_, Ingress>, prefix: &str, wanted: &str, tell: &mut dyn FnMut(Problem)) {
+    let names = ingress.object.meta.annotations.keys().filter_map(|name| name.strip_prefix(PREFIX));
+    let works = |short: &&str| TABLE.iter().any(|(name, effect)| name == short && matches!(effect, Works(_)));
+    for short in names.filter(|short| short.starts_with(prefix)).filter(works) {
+        tell(Problem::warning(field(short), format!("has no effect without {wanted}")));
+    }
+}
+
 /// Tells about annotations without effect; about those that protect as an error.
 pub(super) fn unsupported(ingress: &Item<'_, Ingress>, report: &mut Vec<Problem>) {
     let is_canary = Canary::is_one(ingress);
-    for (name, value) in &ingress.object.meta.annotations {
+    let is_passed = passthrough::is_asked(ingress);
+    for name in ingress.object.meta.annotations.keys() {
         let Some(short) = name.strip_prefix(PREFIX) else { continue };
         let effect = TABLE.iter().find(|(known, _)| *known == short).map_or(Nothing, |(_, effect)| *effect);
         let problem = match effect {
             Unprotected => Problem::error(field(short), "not supported yet: nothing is limited or checked"),
             Nothing => Problem::warning(field(short), "not supported; has no effect"),
-            Works(_) if is_canary && !short.starts_with("canary") => {
+            Works(_) if is_canary && !OF_CANARIES.iter().any(|own| short.starts_with(own)) => {
                 Problem::warning(field(short), "a canary takes it from the Ingress that it is a canary of")
             }
-            Works(_) if short == "backend-protocol" && !is_plain(value) => {
-                let message = format!("{value} is not supported yet; the backend is called in cleartext");
-                Problem::error(field(short), message)
-            }
+            Works(_) if is_passed && PROTECTING.contains(&short) => Problem::error(
+                field(short),
+                "TLS is passed through (ssl-passthrough): there, nothing is limited or checked",
+            ),
+            Works(_) if is_passed && !BESIDE_PASSTHROUGH.contains(&short) => Problem::warning(
+                field(short),
+                "TLS is passed through (ssl-passthrough): there, it has no effect",
+            ),
             Works(_) | Needless(_) => continue,
         };
         report.push(ingress.object.blame(problem));
     }
-}
-
-/// Whether a backend protocol needs nothing: HTTP and gRPC travel as the client speaks them.
-fn is_plain(protocol: &str) -> bool {
-    ["HTTP", "AUTO_HTTP", "GRPC"].iter().any(|plain| protocol.eq_ignore_ascii_case(plain))
 }
 
 /// An origin as `cors-allow-origin` writes it; its star stands for one level of names.

@@ -2,8 +2,11 @@
 
 use mesh_core::model::{Action, HeaderMatch, RouteMatch, Rule, StringMatch};
 
+use super::affinity;
 use super::annotations::{get, literal};
+use super::paths::Path;
 use super::rules::backend;
+use super::upstream::{self, Part};
 use crate::api::Item;
 use crate::api::ingress::Ingress;
 
@@ -24,26 +27,45 @@ impl<'w> Canary<'w> {
         Self { ingress, cluster }
     }
 
-    /// The rules of a path with this canary beside the cluster `main`. `rule` makes one of the path's rules.
-    pub(super) fn rules(&self, main: &str, rule: impl Fn(Action) -> Rule) -> Vec<Rule> {
+    /// The rules of a path with this canary beside its backend. `rule` makes one of the path's rules.
+    pub(super) fn rules(&self, path: &Path<'_>, rule: impl Fn(Action) -> Rule) -> Vec<Rule> {
+        let main = upstream::backend(&path.ingress, &path.service, Part::Backend);
+        let canary = self.backend(&path.ingress);
         let to = |cluster: &str| Action::Forward(vec![backend(cluster, 1)]);
         let mut rules = Vec::new();
-        for (test, canary) in self.header_tests().into_iter().chain(self.cookie_tests()) {
-            let mut chosen = rule(to(if canary { &self.cluster } else { main }));
+        let tests = self.session_tests(&path.ingress).into_iter().chain(self.header_tests());
+        for (test, to_canary) in tests.chain(self.cookie_tests()) {
+            let mut chosen = rule(to(if to_canary { &canary } else { &main }));
             if chosen.matches.is_empty() {
                 chosen.matches.push(RouteMatch::default());
             }
             chosen.matches.iter_mut().for_each(|m| m.headers.push(test.clone()));
             rules.push(chosen);
         }
-        rules.push(rule(self.split(main)));
+        rules.push(rule(self.split(&main, &canary)));
         rules
     }
 
-    fn split(&self, main: &str) -> Action {
+    /// As the Ingress that it is a canary of says; without its sessions where the canary leaves them alone.
+    fn backend(&self, main: &Item<'_, Ingress>) -> String {
+        upstream::backend(main, &self.cluster, if self.is_sticky(main) { Part::Canary } else { Part::Plain })
+    }
+
+    fn is_sticky(&self, main: &Item<'_, Ingress>) -> bool {
+        affinity::cookie_name(main).is_some() && !affinity::is_legacy(&self.ingress)
+    }
+
+    /// A session that has begun goes on where it began, before anything else is asked (docs/ingress.md, "Sessions").
+    fn session_tests(&self, main: &Item<'_, Ingress>) -> Vec<(HeaderMatch, bool)> {
+        let name = affinity::cookie_name(main).filter(|_| self.is_sticky(main));
+        let tests = name.map(affinity::session_tests);
+        tests.into_iter().flat_map(|[canary, any]| [(canary, true), (any, false)]).collect()
+    }
+
+    fn split(&self, main: &str, canary: &str) -> Action {
         let total = self.number("canary-weight-total").filter(|total| *total > 0).unwrap_or(100);
         let weight = self.number("canary-weight").unwrap_or(0).min(total);
-        let backends = [(main, total - weight), (self.cluster.as_str(), weight)];
+        let backends = [(main, total - weight), (canary, weight)];
         Action::Forward(backends.iter().filter(|(_, w)| *w > 0).map(|(name, w)| backend(name, *w)).collect())
     }
 

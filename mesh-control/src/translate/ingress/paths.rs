@@ -8,6 +8,7 @@ use mesh_core::model::{HostPattern, PathMatch, RateLimit};
 use super::annotations::get;
 use super::canary::Canary;
 use super::policy::Policy;
+use super::upstream;
 use crate::api::Item;
 use crate::api::ingress::{Ingress, IngressBackend, PathType};
 use crate::problem::Problem;
@@ -29,8 +30,8 @@ pub(super) struct Path<'w> {
     pub(super) expression: Option<String>,
     length: usize,
     exact: bool,
-    /// The backend's cluster; empty when its port cannot be told, which is answered with 500.
-    pub(super) cluster: String,
+    /// The cluster of the backend's service; empty when its port cannot be told, which is answered with 500.
+    pub(super) service: String,
     /// The port of our own gateway, if that is the backend.
     pub(super) to_gateway: Option<u16>,
     pub(super) canary: Option<Canary<'w>>,
@@ -71,7 +72,10 @@ pub(super) fn collect<'w>(
         let (policy, limits) = Policy::of(scope, ingress, &mut tell);
         sorted.limits.extend(limits);
         let context = Context { scope, ingress, policy: Rc::new(policy), expressions: &expressions };
-        for (pattern, path) in context.paths(&mut tell) {
+        let found = context.paths(&mut tell);
+        let paths: Vec<_> = found.iter().map(|(_, path)| path).collect();
+        upstream::tell_about(scope, ingress, &paths, &mut tell);
+        for (pattern, path) in found {
             let paths = sorted.hosts.entry(pattern).or_default();
             if paths.iter().all(|other| other.matching != path.matching) {
                 paths.push(path);
@@ -103,7 +107,7 @@ pub(super) fn collect<'w>(
                 .find(|main| main.matching == path.matching);
             match main {
                 Some(main) if main.canary.is_none() => {
-                    main.canary = Some(Canary::new(*ingress, path.cluster))
+                    main.canary = Some(Canary::new(*ingress, path.service))
                 }
                 Some(_) => tell(Problem::warning(
                     path.field,
@@ -189,6 +193,7 @@ impl<'w> Context<'_, 'w> {
         let port = port(scope, namespace, service, &field, tell);
         let host = format!("{}.{namespace}.svc.cluster.local", service.name);
         let to_gateway = is_gateway(scope, namespace, &service.name).then(|| port.unwrap_or(80));
+        let service_cluster = port.map(|port| cluster::name(port, "", &host)).unwrap_or_default();
         Some(Path {
             ingress: *self.ingress,
             field,
@@ -196,7 +201,7 @@ impl<'w> Context<'_, 'w> {
             expression: test.expression,
             length: test.length,
             exact: test.exact,
-            cluster: port.map(|port| cluster::name(port, "", &host)).unwrap_or_default(),
+            service: service_cluster,
             to_gateway,
             canary: None,
             policy: Rc::clone(&self.policy),

@@ -1,9 +1,9 @@
 //! What the annotations of one Ingress ask of every request for its paths, and do to it.
 
-use mesh_core::model::{Admission, CorsPolicy, HeaderEdits, Millis, RateLimit, RetryPolicy};
+use mesh_core::model::{Admission, CorsPolicy, HeaderEdits, Millis, Mirror, RateLimit, RetryPolicy};
 
 use super::annotations::{field, get, origin};
-use super::limits;
+use super::{affinity, limits, mirror, origination};
 use crate::api::Item;
 use crate::api::core::ConfigMap;
 use crate::api::ingress::Ingress;
@@ -24,6 +24,7 @@ pub(super) struct Policy {
     pub(super) request_headers: HeaderEdits,
     pub(super) response_headers: HeaderEdits,
     pub(super) retry: RetryPolicy,
+    pub(super) mirror: Option<Mirror>,
 }
 
 impl Policy {
@@ -40,7 +41,10 @@ impl Policy {
             request_headers: forwarded_prefix(ingress),
             response_headers: custom_headers(scope, ingress, tell),
             retry: retry(scope, ingress, tell),
+            mirror: mirror::of(scope, ingress, tell),
         };
+        origination::problems(scope.world, ingress, tell);
+        affinity::problems(ingress, tell);
         (policy, limits)
     }
 }

@@ -6,6 +6,7 @@ use mesh_core::model::{
 };
 
 use super::paths::Path;
+use super::upstream::{self, Part};
 use super::{annotations, authentication};
 use crate::translate::gateway::Hosts;
 use crate::translate::origin;
@@ -46,13 +47,18 @@ impl Path<'_> {
                 return vec![self.rule(Action::Respond(DirectResponse { status: 404, body: String::new() }))];
             };
             let mut rules = narrowed(rules, self.matching.as_ref());
-            rules.iter_mut().for_each(|rule| rule.admission = self.policy.admission.clone());
+            for rule in &mut rules {
+                rule.admission = self.policy.admission.clone();
+                rule.mirrors.extend(self.policy.mirror.clone());
+            }
             return rules.into_iter().map(|rule| authentication::guarded(&self.ingress, rule)).collect();
         }
-        let main = backend(&self.cluster, 1);
         match &self.canary {
-            None => vec![self.rule(Action::Forward(vec![main]))],
-            Some(canary) => canary.rules(&self.cluster, |action| self.rule(action)),
+            None => {
+                let cluster = upstream::backend(&self.ingress, &self.service, Part::Backend);
+                vec![self.rule(Action::Forward(vec![backend(&cluster, 1)]))]
+            }
+            Some(canary) => canary.rules(self, |action| self.rule(action)),
         }
     }
 
@@ -74,7 +80,7 @@ impl Path<'_> {
             timeout: None,
             retry: policy.retry.clone(),
             fault: None,
-            mirrors: Vec::new(),
+            mirrors: policy.mirror.iter().cloned().collect(),
             cors: policy.cors.clone(),
             authorizer: None,
             admission: policy.admission.clone(),

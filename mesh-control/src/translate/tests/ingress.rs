@@ -1,5 +1,7 @@
 //! Ingresses beyond the twelve manifests.
 
+mod backends;
+
 use mesh_core::model::{Action, Amount, Own, Resource, Role, Root, Rule};
 
 use super::{closure, gateway_pod, proxy, service, short, tables, view};

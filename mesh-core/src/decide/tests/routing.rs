@@ -142,7 +142,10 @@ fn s12_mirrors_by_share() {
     let mirrors = json!([{"cluster": "v2", "share": 1_000_000}, {"cluster": "v1", "share": 0}]);
     let snapshot = reviews(vec![rule(json!({"mirrors": mirrors}))]);
     let plan = plan(decide(&snapshot, outbound(), &head("GET reviews/", &[])));
-    assert_eq!(plan.mirrors.iter().map(|cluster| cluster.model.name.as_str()).collect::<Vec<_>>(), ["v2"]);
+    assert_eq!(
+        plan.mirrors.iter().map(|(cluster, _)| cluster.model.name.as_str()).collect::<Vec<_>>(),
+        ["v2"]
+    );
 }
 
 #[test]
@@ -362,6 +365,29 @@ fn a_hashing_cluster_goes_by_what_the_request_brings_or_gives_it_a_cookie() {
     assert!(set.ends_with("; Max-Age=60; Path=/; HttpOnly"), "{set}");
     let again = planned(&key, "GET reviews/", &[("cookie", set.split(';').next().unwrap())]);
     assert_eq!((again.hash, again.cookie.is_none()), (first.hash, true));
+}
+
+#[test]
+fn a_session_cookie_has_the_attributes_and_the_mark_that_are_asked_for() {
+    let set = |extra: Value, scheme: Scheme| {
+        let mut key = json!({"name": "s", "path": null, "ttl": 0});
+        key.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let mut hashing = cluster("v1");
+        hashing["cluster"]["loadBalancer"] =
+            json!({"consistentHash": {"key": {"cookie": key}, "table": {"maglev": {"size": null}}}});
+        let snapshot = snapshot(vec![routes("r:9080", json!(["reviews"]), vec![rule(json!({}))]), hashing]);
+        let head = RequestHead { scheme, ..head("GET reviews/", &[]) };
+        let cookie = plan(decide(&snapshot, outbound(), &head)).cookie?;
+        Some(String::from_utf8(cookie.to_vec()).unwrap())
+    };
+    let attributes = json!({"attributes": [["SameSite", "Lax"], ["Partitioned", ""]], "mark": "c-", "secureOverTls": true});
+    let plain = set(attributes.clone(), Scheme::Http).unwrap();
+    assert!(
+        plain.starts_with("s=\"c-") && plain.ends_with("; HttpOnly; SameSite=Lax; Partitioned"),
+        "{plain}"
+    );
+    assert!(set(attributes, Scheme::Https).unwrap().ends_with("; Partitioned; Secure"));
+    assert_eq!(set(json!({"attributes": [["Domain", "x\r\ny: z"]]}), Scheme::Http), None);
 }
 
 #[test]

@@ -43,6 +43,7 @@ pub(super) async fn forward(
     let tells_path = account.headers().is_none_or(|headers| !headers.omits_debug);
     let record = account.record();
     record.route = Some(plan.route_name.clone());
+    let written = mirror::written(&plan, &head);
     plan.edit_request(&mut head);
     let trace = record.trace;
     let external = plan.cluster.as_ref().is_some_and(|cluster| cluster.model.external);
@@ -55,7 +56,7 @@ pub(super) async fn forward(
         Err(failure) => return serve::respond(downstream, Answer::failure(failure, &head), account),
     };
     let most = plan.rule.as_ref().and_then(|rule| rule.admission.as_ref()?.max_body);
-    let body = mirror::send(worker, &plan, &head, &trace, bounded(body, most));
+    let body = mirror::send(worker, downstream, &plan, &head, &written, &trace, bounded(body, most));
     let (clock, body) = Clock::start(body);
     let mut tries = Tries::new(worker, downstream, &plan, head, body, &account, &clock);
     let outcome = tokio::select! {

@@ -216,9 +216,10 @@ pub(super) fn unlimited_retry() -> Option<RetryPermit> {
 }
 
 /// Whether the copy of a request is sent as HTTP/2.
-pub(super) fn mirror_version(cluster: &Cluster, head: &RequestHead) -> Version {
+pub(super) fn mirror_version(cluster: &Cluster, head: &RequestHead, through: &Through) -> Version {
     match cluster.model.protocol {
         Protocol::Http2 | Protocol::Grpc => Version::Http2,
+        _ if matches!(through, Through::Gateway { .. }) => Version::Http11,
         _ if head.version == Version::Http2 => Version::Http2,
         _ => Version::Http11,
     }
