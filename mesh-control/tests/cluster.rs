@@ -1,13 +1,15 @@
 //! The control plane's dealings with a real API server: watches over a restart, identity, the authority, leadership, status,
 //! webhooks; all with the rights that the chart gives it, no fewer and no more.
 //!
-//! One test, because the API server takes longer to start than everything that is asked of it.
+//! One test and one of the installation, because the API server takes longer to start than everything that is asked of it.
 #![expect(clippy::unwrap_used, reason = "in a test, what cannot be unwrapped is the failure")]
 
 #[path = "cluster/api_server.rs"]
 mod api_server;
 #[path = "cluster/chart.rs"]
 mod chart;
+#[path = "cluster/installation.rs"]
+mod installation;
 #[path = "cluster/rights.rs"]
 mod rights;
 

@@ -173,7 +173,7 @@ fn listens_on(slice: &EndpointSlice, port: &ServicePort) -> Option<Option<u16>> 
 }
 
 fn is_ready(endpoint: &Endpoint) -> bool {
-    endpoint.conditions.ready.unwrap_or(endpoint.conditions.terminating != Some(true))
+    endpoint.conditions.ready.unwrap_or_else(|| endpoint.conditions.terminating != Some(true))
 }
 
 fn is_finished(pod: &Item<'_, Pod>) -> bool {
