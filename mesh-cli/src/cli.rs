@@ -53,8 +53,10 @@ pub(crate) enum Command {
     Test(Test),
     /// Print manifests with the proxy that the cluster's webhook would add; needs no cluster.
     Inject(Inject),
-    /// Print the manifests of a whole mesh, for `kubectl apply -f -`.
+    /// Print the manifests of a whole mesh, for `kubectl apply -f -`; or apply them.
     Install(Install),
+    /// Take an installed mesh out of the cluster, and nothing of anybody else's.
+    Uninstall,
     /// Print a completion script for a shell.
     Completions(Completions),
     /// Enters the namespaces of a mesh.
@@ -298,6 +300,15 @@ pub(crate) struct Install {
     /// Print the definitions of Istio's kinds instead, for `kubectl create -f -`, which leaves those that exist alone.
     #[arg(long, conflicts_with_all = ["values", "set"])]
     pub(crate) crds: bool,
+    /// Apply everything to the cluster that KUBECONFIG names, definitions of Istio's kinds included where they are missing.
+    #[arg(long, conflicts_with = "crds")]
+    pub(crate) apply: bool,
+    /// Wait until everything runs.
+    #[arg(long, requires = "apply")]
+    pub(crate) wait: bool,
+    /// How long to wait, in seconds.
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    pub(crate) timeout: u64,
 }
 
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ pub(crate) mod logs;
 mod offline;
 pub(crate) mod status;
 pub(crate) mod test;
+pub(crate) mod uninstall;
 pub(crate) mod up;
 
 use std::collections::BTreeSet;

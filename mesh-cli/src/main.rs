@@ -55,6 +55,7 @@ fn run(command: Command, output: &output::Output) -> anyhow::Result<ExitCode> {
         Command::Test(flags) => cmd::test::run(&flags, output),
         Command::Inject(flags) => cmd::inject::run(&flags, output),
         Command::Install(flags) => cmd::install::run(&flags, output),
+        Command::Uninstall => cmd::uninstall::run(output),
         Command::Completions(flags) => cmd::completions::run(&flags),
         Command::Supervise => local::enter::run().map(exit_with),
         Command::Supervisor => local::supervisor::run().map(|()| ExitCode::SUCCESS),

@@ -10,6 +10,7 @@
 
 mod alternatives;
 pub mod core;
+pub mod discovery;
 mod duration;
 pub mod ingress;
 mod kind;

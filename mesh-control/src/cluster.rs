@@ -3,10 +3,15 @@
 //! The certificate authority lives in a Secret ([`authority`]); of several replicas one leads ([`leader`]), and only that one
 //! writes: the root certificate into every namespace ([`roots`]) and into our webhooks' configurations ([`webhooks`]), and what became of objects ([`status`]). Everything is
 //! written only when it differs, with deadlines, and a failure is tried again later: nothing of the traffic depends on it.
+//!
+//! Not the control plane's but the command line's: [`install`] and [`uninstall`].
 
 pub mod authority;
+pub mod install;
 pub mod leader;
+mod objects;
 mod request;
 pub mod roots;
 pub mod status;
+pub mod uninstall;
 pub mod webhooks;

@@ -73,9 +73,9 @@ impl View {
     }
 
     /// The view after a change. What the change cannot have altered is taken over from the view before: in a large mesh
-    /// pods come and go all the time, and each concerns few.
+    /// pods and EndpointSlices come and go all the time, and each concerns few.
     pub fn after(previous: &Self, world: World, generation: u64, touched: &Touched) -> Self {
-        if !touched.only(Kind::Pod) {
+        if !touched.only(&[Kind::Pod, Kind::EndpointSlice]) {
             return Self::new(world, generation);
         }
         let catalog = Arc::clone(&previous.catalog);

@@ -12,6 +12,7 @@ mod objects;
 mod protocol;
 mod secrets;
 mod settings;
+mod slices;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -19,11 +20,12 @@ use std::sync::Arc;
 
 use addresses::Addresses;
 pub use addresses::ServiceAddress;
-pub use endpoints::{EntryEndpoint, PodEndpoint, locality, target_port};
+pub use endpoints::{EntryEndpoint, PodEndpoint, ServiceEndpoint, locality, target_port};
 pub use keys::{KeySet, KeySource};
 use objects::Objects;
 pub use protocol::{entry_protocol, service_protocol};
 pub use secrets::{InvalidSecret, TlsSecret};
+pub use slices::{SliceEndpoint, Unusable, may_be, named, service_of};
 
 use crate::api::core::{Pod, Service};
 use crate::api::networking::ServiceEntry;
@@ -60,9 +62,9 @@ impl Touched {
         self.keys.iter().any(|key| key.kind == kind)
     }
 
-    /// Whether only objects of one kind were touched.
-    pub fn only(&self, kind: Kind) -> bool {
-        !self.mesh_config && self.keys.iter().all(|key| key.kind == kind)
+    /// Whether only objects of these kinds were touched.
+    pub fn only(&self, kinds: &[Kind]) -> bool {
+        !self.mesh_config && self.keys.iter().all(|key| kinds.contains(&key.kind))
     }
 
     /// Whether nothing was touched.

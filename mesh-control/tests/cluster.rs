@@ -1,13 +1,15 @@
 //! The control plane's dealings with a real API server: watches over a restart, identity, the authority, leadership, status,
 //! webhooks; all with the rights that the chart gives it, no fewer and no more.
 //!
-//! One test, because the API server takes longer to start than everything that is asked of it.
+//! One test and one of the installation, because the API server takes longer to start than everything that is asked of it.
 #![expect(clippy::unwrap_used, reason = "in a test, what cannot be unwrapped is the failure")]
 
 #[path = "cluster/api_server.rs"]
 mod api_server;
 #[path = "cluster/chart.rs"]
 mod chart;
+#[path = "cluster/installation.rs"]
+mod installation;
 #[path = "cluster/rights.rs"]
 mod rights;
 
@@ -19,6 +21,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kube::Client;
 use mesh_control::api::core::{Pod, Secret, Service};
+use mesh_control::api::discovery::EndpointSlice;
 use mesh_control::api::networking::VirtualService;
 use mesh_control::cluster::{authority, leader, roots, status, webhooks};
 use mesh_control::serve::Plane;
@@ -98,6 +101,8 @@ async fn a_control_plane_on_a_real_api_server() {
     let changes = watch(control.clone(), Scope::default(), stop.clone());
     let mut known = Known { changes, world: World::default(), removed: 0 };
     known.until("the service", |world| world.get::<Service>("default", "web").is_some()).await;
+
+    endpoints_by_hand(&client, &mut known).await;
 
     // One authority, whoever asks first.
     let (a, b) =
@@ -218,6 +223,37 @@ async fn a_control_plane_on_a_real_api_server() {
     known.until("what came later", |world| world.get::<Service>("default", "later").is_some()).await;
     assert!(known.world.get::<VirtualService>("default", "good").is_some());
     assert_eq!(known.removed, removed);
+}
+
+/// A Service without selector has the endpoints of its slice; what the cluster's controller writes of pods is not read; and a
+/// loopback address does not get past the API server.
+async fn endpoints_by_hand(client: &Client, known: &mut Known) {
+    let spec = json!({"ports": [{"name": "http", "port": 80}]});
+    let by_hand = json!({"metadata": {"name": "by-hand"}, "spec": spec});
+    create(client, "/api/v1/namespaces/default/services", by_hand).await;
+    let path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let slice = |name: &str, address: &str, labels: Value| {
+        let mut labels = labels;
+        labels["kubernetes.io/service-name"] = json!("by-hand");
+        json!({"metadata": {"name": name, "labels": labels}, "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 9090}], "endpoints": [{"addresses": [address]}]})
+    };
+    let controller = json!({"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"});
+    create(client, path, slice("of-pods", "192.0.2.8", controller)).await;
+    create(client, path, slice("by-hand-1", "192.0.2.9", json!({}))).await;
+    let sockets = |world: &World| -> Vec<String> {
+        let Some(service) = world.get::<Service>("default", "by-hand") else { return Vec::new() };
+        let endpoints = world.endpoints_of(&service, &service.ports[0]);
+        endpoints.iter().map(|endpoint| endpoint.socket().to_string()).collect()
+    };
+    known.until("the slice", |world| sockets(world) == ["192.0.2.9:9090"]).await;
+    assert!(known.world.get::<EndpointSlice>("default", "of-pods").is_none());
+    let moved = json!({"endpoints": [{"addresses": ["192.0.2.10"]}]});
+    send(client, "PATCH", &format!("{path}/by-hand-1"), &moved).await.unwrap();
+    known.until("the other address", |world| sockets(world) == ["192.0.2.10:9090"]).await;
+    send(client, "DELETE", &format!("{path}/by-hand-1"), &Value::Null).await.unwrap();
+    known.until("no address", |world| sockets(world).is_empty()).await;
+    assert!(send(client, "POST", path, &slice("loop", "127.0.0.1", json!({}))).await.is_err());
 }
 
 /// Makes a pod with a service account; its UID.

@@ -37,6 +37,7 @@ mod reviews;
 mod scenario;
 mod secure;
 mod sessions;
+mod slices;
 mod spans;
 mod token;
 mod tokens;
@@ -59,12 +60,13 @@ const INGRESS: [&[scenario::Scenario]; 8] = [
 const AUTHORIZATION: [&[scenario::Scenario]; 2] = [authorization::SCENARIOS, tokens::SCENARIOS];
 const BOOKINFO: [&[scenario::Scenario]; 2] = [reviews::SCENARIOS, spans::SCENARIOS];
 const RESILIENCE: [&[scenario::Scenario]; 2] = [resilience::SCENARIOS, sessions::SCENARIOS];
-const SERVICES: [&[scenario::Scenario]; 7] = [
+const SERVICES: [&[scenario::Scenario]; 8] = [
     calls::SCENARIOS,
     trust::SCENARIOS,
     observe::SCENARIOS,
     change::SCENARIOS,
     failover::SCENARIOS,
+    slices::SCENARIOS,
     visibility::SCENARIOS,
     outage::SCENARIOS,
 ];

@@ -50,6 +50,13 @@ impl Given<'_> {
             self.mesh.apply_text(key);
         }
     }
+
+    /// The same with something in it that is known only now.
+    pub(crate) fn apply_key_with(&self, place: &str, value: &str) {
+        if let Some(key) = &self.key {
+            self.mesh.apply_text(&key.replace(place, value));
+        }
+    }
 }
 
 /// Runs every scenario with and without its key resource, and reports all that went wrong together.

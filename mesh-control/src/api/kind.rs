@@ -11,6 +11,7 @@ pub enum Kind {
     ServiceAccount,
     Service,
     Pod,
+    EndpointSlice,
     Deployment,
     StatefulSet,
     Job,
@@ -33,6 +34,7 @@ pub enum Kind {
 
 const CORE: &[&str] = &["v1"];
 const APPS: &[&str] = &["apps/v1"];
+const DISCOVERY: &[&str] = &["discovery.k8s.io/v1"];
 const BATCH: &[&str] = &["batch/v1"];
 const INGRESS: &[&str] = &["networking.k8s.io/v1"];
 const NETWORKING: &[&str] =
@@ -46,6 +48,7 @@ const KINDS: &[(Kind, &str, &[&str])] = &[
     (Kind::ServiceAccount, "ServiceAccount", CORE),
     (Kind::Service, "Service", CORE),
     (Kind::Pod, "Pod", CORE),
+    (Kind::EndpointSlice, "EndpointSlice", DISCOVERY),
     (Kind::Deployment, "Deployment", APPS),
     (Kind::StatefulSet, "StatefulSet", APPS),
     (Kind::Job, "Job", BATCH),
@@ -194,6 +197,7 @@ impl Kind {
                 | Self::ServiceAccount
                 | Self::Service
                 | Self::Pod
+                | Self::EndpointSlice
                 | Self::Deployment
                 | Self::StatefulSet
                 | Self::Job

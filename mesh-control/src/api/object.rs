@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::reader::{FieldError, Read, read};
-use super::{Key, Kind, Metadata, core, ingress, networking, rate_limit, security, telemetry};
+use super::{Key, Kind, Metadata, core, discovery, ingress, networking, rate_limit, security, telemetry};
 use crate::problem::Problem;
 use crate::source::locate::Text;
 
@@ -167,6 +167,7 @@ specs! {
     ServiceAccount: core::ServiceAccount, Document;
     Service: core::Service, Spec;
     Pod: core::Pod, Document;
+    EndpointSlice: discovery::EndpointSlice, Document;
     Deployment: core::PodController, Spec;
     StatefulSet: core::PodController, Spec;
     Job: core::PodController, Spec;
@@ -192,6 +193,7 @@ contents! {
     ServiceAccount: core::ServiceAccount;
     Service: core::Service;
     Pod: core::Pod;
+    EndpointSlice: discovery::EndpointSlice;
     Secret: core::Secret;
     ConfigMap: core::ConfigMap;
     IngressClass: ingress::IngressClass;

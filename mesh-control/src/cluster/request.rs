@@ -43,6 +43,10 @@ pub(super) enum Method {
     Replace,
     /// Server-side apply; what others own of the object stays.
     Apply,
+    /// The same for what an installation owns.
+    Install,
+    /// With everything that depends on it, in the background.
+    Delete,
     /// RFC 7386.
     Merge,
     /// Lists whose items have names are merged by these; kinds of Kubernetes only.
@@ -51,6 +55,8 @@ pub(super) enum Method {
 
 /// The name under which we own fields and write events.
 pub(super) const MANAGER: &str = "mesh-control";
+/// The same for those who install.
+const INSTALLER: &str = "mesh-install";
 
 pub(super) async fn send(
     client: &Client,
@@ -58,12 +64,14 @@ pub(super) async fn send(
     path: &str,
     body: Option<&Value>,
 ) -> Result<Value, RequestError> {
-    let apply = format!("{path}?fieldManager={MANAGER}&force=true");
+    let manager = if matches!(method, Method::Install) { INSTALLER } else { MANAGER };
+    let apply = format!("{path}?fieldManager={manager}&force=true");
     let (verb, path, content) = match method {
         Method::Get => ("GET", path, "application/json"),
         Method::Create => ("POST", path, "application/json"),
         Method::Replace => ("PUT", path, "application/json"),
-        Method::Apply => ("PATCH", apply.as_str(), "application/apply-patch+yaml"),
+        Method::Delete => ("DELETE", path, "application/json"),
+        Method::Apply | Method::Install => ("PATCH", apply.as_str(), "application/apply-patch+yaml"),
         Method::Merge => ("PATCH", path, "application/merge-patch+json"),
         Method::Strategic => ("PATCH", path, "application/strategic-merge-patch+json"),
     };

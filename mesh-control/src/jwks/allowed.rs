@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use mesh_core::model::is_neighbourhood;
 
 use crate::api::core::Service;
-use crate::world::{KeySource, World};
+use crate::world::{KeySource, ServiceEndpoint, World};
 
 /// What the world declares for the host of a source: nothing for hosts that are nobody's.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,8 +40,8 @@ impl Places {
         {
             places.declared = true;
             for port in &service.spec.ports {
-                let pods = world.endpoints_of(&service, port);
-                let all = pods.iter().map(|pod| SocketAddr::new(pod.address, pod.port));
+                let endpoints = world.endpoints_of(&service, port);
+                let all = endpoints.iter().map(ServiceEndpoint::socket);
                 places.addresses.entry(port.port).or_default().extend(all);
             }
         }

@@ -14,7 +14,7 @@ use crate::api::Item;
 use crate::api::core::{Pod, Service as KubernetesService};
 use crate::api::meta::{StringMap, selects};
 use crate::api::networking::{Location, Resolution, ServiceEntry, WorkloadEntry};
-use crate::world::{EntryEndpoint, PodEndpoint};
+use crate::world::{EntryEndpoint, PodEndpoint, ServiceEndpoint, SliceEndpoint};
 
 /// All endpoints of a port whose labels a subset selects, in order of their addresses.
 pub fn of_port(
@@ -63,8 +63,25 @@ fn of_kubernetes(
     let Some(declared) = item.spec.ports.iter().find(|declared| declared.port == port.number) else {
         return Vec::new();
     };
-    let pods = scope.world.endpoints_of(&item, declared);
-    pods.iter().filter(|pod| wanted(pod.labels())).map(|pod| of_pod(scope, pod)).collect()
+    let endpoint = |endpoint: &ServiceEndpoint<'_>| match endpoint {
+        ServiceEndpoint::Pod(pod) => wanted(pod.labels()).then(|| of_pod(scope, pod)),
+        ServiceEndpoint::Slice(slice) => {
+            wanted(&StringMap::new()).then(|| of_slice(slice, &service.namespace))
+        }
+    };
+    scope.world.endpoints_of(&item, declared).iter().filter_map(endpoint).collect()
+}
+
+/// An address of which nothing is known is spoken to as it is: nobody says whose identity it would have to show.
+fn of_slice(slice: &SliceEndpoint<'_>, namespace: &str) -> Endpoint {
+    Endpoint {
+        address: EndpointAddress::Socket(SocketAddr::new(slice.address, slice.port)),
+        weight: Weight(1),
+        transport: Transport::Plain,
+        identity: None,
+        workload: Workload { namespace: namespace.to_owned(), ..Workload::default() },
+        locality: workload::locality(&slice.locality()),
+    }
 }
 
 fn of_entry(

@@ -4,6 +4,7 @@ mod mesh_config;
 mod references;
 mod secrets;
 mod sidecars;
+mod slices;
 
 use std::collections::BTreeSet;
 
@@ -45,6 +46,7 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
     without_effect(world, &mut problems);
     references::all(world, catalog, &mut problems);
     sidecars::all(world, catalog, &mut problems);
+    slices::all(world, &mut problems);
     mesh_config::all(world, &mut problems);
     problems.sort();
     problems.dedup();

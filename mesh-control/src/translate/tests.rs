@@ -10,6 +10,7 @@ mod manifests;
 mod mesh_config;
 mod peers;
 mod rules;
+mod slices;
 mod telemetry;
 mod tokens;
 mod visibility;

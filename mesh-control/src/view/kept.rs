@@ -1,7 +1,8 @@
-//! What a view takes over from the one before when pods alone have changed.
+//! What a view takes over from the one before when pods and EndpointSlices alone have changed.
 //!
 //! A closure depends on pods in three ways: it is a pod's own configuration, it has the endpoints of a service that selects
-//! them, or its root was looked up among them. What depends on a changed pod is left behind and worked out anew.
+//! them or has a slice that names them, or its root was looked up among them. On a slice it depends by the endpoints of the
+//! slice's service. What depends on a changed pod or slice is left behind and worked out anew.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -9,11 +10,12 @@ use mesh_core::model::{Resource, Root};
 
 use super::{Class, Closure, View};
 use crate::api::core::Pod;
+use crate::api::discovery::EndpointSlice;
 use crate::api::meta::selects;
 use crate::api::networking::ServiceEntry;
-use crate::api::{Content, Item, Key};
+use crate::api::{Content, Item, Key, Kind};
 use crate::translate::scope::CLUSTER_DOMAIN;
-use crate::world::{Touched, World};
+use crate::world::{Touched, World, may_be, service_of};
 
 /// The host whose endpoints a resource has.
 pub(super) fn host(resource: &Resource) -> Option<&str> {
@@ -23,7 +25,7 @@ pub(super) fn host(resource: &Resource) -> Option<&str> {
     }
 }
 
-/// Takes over every closure that does not depend on a pod that was touched.
+/// Takes over every closure that does not depend on a pod or slice that was touched.
 pub(super) fn take_over(view: &View, previous: &View, touched: &Touched) {
     let changed = changed_hosts(&previous.world, &view.world, touched);
     for known in &previous.closures {
@@ -54,24 +56,42 @@ fn is_kept(
     }
 }
 
-/// The hosts of everything that selects a touched pod, as it was or as it is.
+/// The hosts of everything that selects or names a touched pod, or has a touched slice, as it was or as it is.
 fn changed_hosts(before: &World, after: &World, touched: &Touched) -> HashSet<String> {
-    let mut hosts = HashSet::new();
+    let mut hosts = sliced_hosts(before, after, touched);
     for namespace in touched.keys.iter().map(|key| &key.namespace).collect::<BTreeSet<_>>() {
         let entries: Vec<_> = after.in_namespace::<ServiceEntry>(namespace).collect();
-        let here = touched.keys.iter().filter(|key| key.namespace == *namespace);
+        let here = pods(touched).filter(|key| key.namespace == *namespace);
         let pods = here.flat_map(|key| [before, after].map(|world| world.get::<Pod>(namespace, &key.name)));
         for pod in pods.flatten() {
-            hosts.extend(
-                after.services_of(&pod).map(|service| {
-                    format!("{}.{}.svc.{CLUSTER_DOMAIN}", service.name(), service.namespace())
-                }),
-            );
+            hosts.extend(after.services_of(&pod).map(|service| host_of(service.name(), service.namespace())));
             let taking = entries.iter().filter(|entry| takes(entry, &pod));
             hosts.extend(taking.flat_map(|entry| &entry.spec.hosts).map(|host| host.to_ascii_lowercase()));
         }
     }
     hosts
+}
+
+fn pods(touched: &Touched) -> impl Iterator<Item = &Key> {
+    touched.keys.iter().filter(|key| key.kind == Kind::Pod)
+}
+
+/// The hosts of services of which a slice was touched, or has an endpoint that is a touched pod. Slices by hand are few.
+fn sliced_hosts(before: &World, after: &World, touched: &Touched) -> HashSet<String> {
+    let both = [before, after];
+    let touched_pods: Vec<_> = pods(touched)
+        .flat_map(|key| both.map(|world| world.get::<Pod>(&key.namespace, &key.name)))
+        .flatten()
+        .collect();
+    let slices = both.into_iter().flat_map(|world| world.all::<EndpointSlice>());
+    let changed = slices.filter(|slice| {
+        touched.keys.contains(&slice.object.key) || touched_pods.iter().any(|pod| may_be(slice, pod))
+    });
+    changed.filter_map(|slice| Some(host_of(service_of(&slice)?, slice.namespace()))).collect()
+}
+
+fn host_of(service: &str, namespace: &str) -> String {
+    format!("{service}.{namespace}.svc.{CLUSTER_DOMAIN}")
 }
 
 fn takes(entry: &Item<'_, ServiceEntry>, pod: &Item<'_, Pod>) -> bool {
@@ -97,13 +117,25 @@ mod tests {
     const HEADLESS: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: each}\n\
         spec: {clusterIP: None, selector: {app: a}, ports: [{name: http, port: 8080}]}\n---\n";
 
+    const BY_HAND: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: hand}\n\
+        spec: {ports: [{name: http, port: 80}]}\n---\n";
+
+    fn slice(address: &str) -> String {
+        format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: hand-1, labels: {{kubernetes.io/service-name: hand}}}}\n\
+             addressType: IPv4\nports: [{{name: http, port: 80}}]\nendpoints: [{{addresses: [{address}]}}]\n---\n"
+        )
+    }
+
     fn load(yaml: &str) -> Change {
         Change::from(load_text(Path::new("t.yaml"), yaml))
     }
 
     fn first() -> (World, View) {
         let mut world = World::default();
-        let yaml = [&service("a", 80, &["v1", "v2"]), &service("b", 80, &["v1"]), HEADLESS, ENTRY];
+        let (a, b, slice) = (service("a", 80, &["v1", "v2"]), service("b", 80, &["v1"]), slice("10.244.7.7"));
+        let yaml = [&a, &b, HEADLESS, ENTRY, BY_HAND, &slice];
         world.apply(load(&(yaml.concat() + &gateway_pod("ingressgateway"))));
         let view = View::new(world.clone(), 1);
         (world, view)
@@ -120,6 +152,7 @@ mod tests {
                 host_root("a", 80),
                 host_root("b", 80),
                 host_root("each", 8080),
+                host_root("hand", 80),
                 host_root("ext.example", 80),
                 host_root("nobody", 80),
                 name("a"),
@@ -151,6 +184,9 @@ mod tests {
             load(&pod("a-v1", "app: b, version: v1", "10.244.0.97")),
             load(&pod("a-v3", "app: a, version: v3", "10.244.7.7")),
             load(&moved.replace("\"True\"", "\"False\"")),
+            load(&slice("192.0.2.2")),
+            load(&(slice("192.0.2.2") + &moved)),
+            Change { removed: vec![Key::new(EndpointSlice::KIND, "default", "hand-1")], ..Change::default() },
             Change { removed: vec![Key::new(Pod::KIND, "default", "a-v2")], ..Change::default() },
             Change { removed: vec![Key::new(Pod::KIND, "default", "b-v1")], ..Change::default() },
         ];
@@ -158,7 +194,7 @@ mod tests {
             let (mut world, before) = first();
             let known = answers(&before);
             let touched = world.apply(change);
-            assert!(touched.only(Pod::KIND) && !touched.is_empty());
+            assert!(touched.only(&[Pod::KIND, EndpointSlice::KIND]) && !touched.is_empty());
             let after = answers(&View::after(&before, world.clone(), 2, &touched));
             let expected = answers(&View::new(world, 2));
             assert_ne!(known, expected, "change {number} shows nowhere");

@@ -1,8 +1,9 @@
 //! Which workloads stand behind a service or a ServiceEntry.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::World;
+use super::slices::SliceEndpoint;
 use crate::api::core::{IntOrString, Pod, PodSpec, Service, ServicePort, TransportProtocol};
 use crate::api::meta::{StringMap, selects};
 use crate::api::networking::{Port, ServiceEntry, WorkloadEntry};
@@ -51,6 +52,33 @@ impl<'w> PodEndpoint<'w> {
     }
 }
 
+/// What stands behind one port of a service.
+#[derive(Debug, Clone, Copy)]
+pub enum ServiceEndpoint<'w> {
+    /// A pod: the service selects it, or a slice names it.
+    Pod(PodEndpoint<'w>),
+    /// An address that is no pod's.
+    Slice(SliceEndpoint<'w>),
+}
+
+impl<'w> ServiceEndpoint<'w> {
+    /// Where it listens.
+    pub fn socket(&self) -> SocketAddr {
+        match self {
+            Self::Pod(pod) => SocketAddr::new(pod.address, pod.port),
+            Self::Slice(slice) => SocketAddr::new(slice.address, slice.port),
+        }
+    }
+
+    /// The pod, if it is one.
+    pub fn pod(&self) -> Option<&PodEndpoint<'w>> {
+        match self {
+            Self::Pod(pod) => Some(pod),
+            Self::Slice(_) => None,
+        }
+    }
+}
+
 /// A workload behind one port of a ServiceEntry.
 #[derive(Debug, Clone, Copy)]
 pub enum EntryEndpoint<'w> {
@@ -61,10 +89,19 @@ pub enum EntryEndpoint<'w> {
 }
 
 impl World {
-    /// The pods behind a port of a service: selected, with an address, and ready.
-    ///
-    /// A service without a selector has none: nobody tells us its endpoints.
+    /// What stands behind a port of a service and is ready: the pods it selects, then what its EndpointSlices add.
     pub fn endpoints_of<'w>(
+        &'w self,
+        service: &Item<'w, Service>,
+        port: &ServicePort,
+    ) -> Vec<ServiceEndpoint<'w>> {
+        let mut endpoints: Vec<_> =
+            self.selected_endpoints(service, port).into_iter().map(ServiceEndpoint::Pod).collect();
+        self.add_slices(service, port, &mut endpoints);
+        endpoints
+    }
+
+    fn selected_endpoints<'w>(
         &'w self,
         service: &Item<'w, Service>,
         port: &ServicePort,

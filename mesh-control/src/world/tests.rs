@@ -41,11 +41,11 @@ fn endpoints_are_the_ready_pods_that_a_service_selects() {
     let web = world.get::<Service>("default", "web").unwrap();
     let endpoints = world.endpoints_of(&web, &web.ports[0]);
     assert_eq!(endpoints.len(), 1);
-    let endpoint = endpoints[0];
+    let endpoint = *endpoints[0].pod().unwrap();
     assert_eq!((endpoint.address.to_string(), endpoint.port), ("10.244.0.5".to_owned(), 9000));
     assert_eq!((endpoint.uid(), endpoint.service_account(), endpoint.node()), ("u-a", "web", Some("n1")));
     assert_eq!((endpoint.workload(), endpoint.locality().as_str()), ("web", "r1"));
-    assert_eq!(world.endpoints_of(&web, &web.ports[1])[0].port, 81);
+    assert_eq!(world.endpoints_of(&web, &web.ports[1])[0].socket().port(), 81);
     let none = world.get::<Service>("default", "none").unwrap();
     assert!(world.endpoints_of(&none, &none.ports[0]).is_empty());
     let services: Vec<_> = world.services_of(&endpoint.pod).map(|s| s.name().to_owned()).collect();

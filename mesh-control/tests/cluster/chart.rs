@@ -7,6 +7,7 @@ use crate::create;
 
 const RIGHTS: &str = include_str!("../../../deploy/charts/mesh/templates/10-control-rights.yaml");
 const WEBHOOKS: &str = include_str!("../../../deploy/charts/mesh/templates/30-webhooks.yaml");
+const NAMESPACES: &str = include_str!("../../../deploy/charts/mesh/templates/00-namespaces.yaml");
 const CLASSES: &str = include_str!("../../../deploy/charts/mesh/templates/35-classes.yaml");
 const LIMITS: &str = include_str!("../../../deploy/charts/mesh/templates/ratelimits.minimesh.io.yaml");
 /// Objects of every kind whose status the control plane writes, and what they name.
@@ -30,6 +31,12 @@ pub(crate) fn webhooks() -> Vec<Value> {
 
 pub(crate) fn objects() -> Vec<Value> {
     documents(CLASSES).into_iter().chain(documents(OBJECTS)).collect()
+}
+
+/// What an installation consists of, without workloads.
+pub(crate) fn installation() -> Vec<Value> {
+    let templates = [NAMESPACES, RIGHTS, WEBHOOKS, CLASSES].into_iter().flat_map(documents);
+    definitions().into_iter().chain(templates).collect()
 }
 
 /// All of the mesh's kinds.

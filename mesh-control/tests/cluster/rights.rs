@@ -24,10 +24,9 @@ pub(crate) fn compare(log: &str, user: &str) {
     assert!(unused.is_empty(), "granted and not used: {unused:?}");
 }
 
-/// EndpointSlices are granted ahead of what will follow them. Server-side apply of what does not exist is authorized as a
-/// creation too, and audited as a patch only.
+/// Server-side apply of what does not exist is authorized as a creation too, and audited as a patch only.
 fn is_unseen((_, resource, verb): &Right) -> bool {
-    resource == "endpointslices" || (resource == "configmaps" && verb == "create")
+    resource == "configmaps" && verb == "create"
 }
 
 fn right(event: &Value) -> Right {

@@ -1,6 +1,7 @@
 //! What is followed, and where the API server has it.
 
 use crate::api::Kind;
+use crate::api::discovery::{MANAGED_BY, POD_CONTROLLER};
 
 /// A collection that is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,11 @@ impl Resource {
             // Namespaces are followed first; the others only mean something to the one-machine runner.
             Kind::Namespace | Kind::ServiceAccount | Kind::Deployment | Kind::StatefulSet | Kind::Job => None,
             Kind::Secret | Kind::ConfigMap => Some(Self { what: What::Names(kind), ..Self::objects(kind) }),
+            // What is known of pods already is not sent a second time.
+            Kind::EndpointSlice => {
+                let by_hand = format!("{MANAGED_BY}!={POD_CONTROLLER}");
+                Some(Self { label_selector: Some(by_hand), ..Self::objects(kind) })
+            }
             _ => Some(Self::objects(kind)),
         }
     }

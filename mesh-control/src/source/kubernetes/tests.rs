@@ -12,6 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Scope, watch};
 use crate::api::core::{Pod, Secret, Service};
+use crate::api::discovery::EndpointSlice;
 use crate::api::networking::VirtualService;
 use crate::api::{Key, Kind};
 use crate::source::Change;
@@ -86,6 +87,39 @@ async fn the_first_change_has_every_page_of_everything_and_later_ones_what_happe
         })
         .await;
     assert_eq!(known.removed, [Key::new(Kind::Service, "default", "web-2")]);
+}
+
+#[tokio::test]
+async fn slices_are_followed_without_those_that_repeat_pods_and_without_their_noise() {
+    let slice = |address: &str, time: &str| {
+        format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: db-1\n  namespace: default\n  \
+             labels: {{kubernetes.io/service-name: db}}\n  \
+             annotations: {{endpoints.kubernetes.io/last-change-trigger-time: \"{time}\"}}\n\
+             addressType: IPv4\nports: null\nendpoints: [{{addresses: [{address}], hostname: h, nodeName: n}}]"
+        )
+    };
+    let server = Server::start().await;
+    server.put(&slice("192.0.2.1", "one"));
+    let mut known = Known::of(&server);
+    let has = |address: &'static str| {
+        move |world: &World| {
+            let slice = world.get::<EndpointSlice>("default", "db-1");
+            slice.is_some_and(|slice| slice.endpoints[0].addresses == [address])
+        }
+    };
+    known.until("the slice", has("192.0.2.1")).await;
+    let before = known.world.get::<EndpointSlice>("default", "db-1").unwrap().object.hash;
+    server.put(&slice("192.0.2.1", "two"));
+    server.put(&service("later", 80));
+    known.until("what came later", |world| world.get::<Service>("default", "later").is_some()).await;
+    assert_eq!(known.world.get::<EndpointSlice>("default", "db-1").unwrap().object.hash, before);
+    server.put(&slice("192.0.2.2", "two"));
+    known.until("the other address", has("192.0.2.2")).await;
+    let asked = server.requests();
+    let asked: Vec<_> = asked.iter().filter(|request| request.contains("/endpointslices?")).collect();
+    let by_hand = "endpointslice.kubernetes.io%2Fmanaged-by%21%3Dendpointslice-controller.k8s.io";
+    assert!(!asked.is_empty() && asked.iter().all(|request| request.contains(by_hand)), "{asked:?}");
 }
 
 #[tokio::test]

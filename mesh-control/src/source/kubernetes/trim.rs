@@ -3,8 +3,11 @@
 use serde_json::{Map, Value, json};
 
 /// Annotations that others write, often and large.
-const NOT_OURS: &[&str] =
-    &["kubectl.kubernetes.io/last-applied-configuration", "deployment.kubernetes.io/revision"];
+const NOT_OURS: &[&str] = &[
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "deployment.kubernetes.io/revision",
+    "endpoints.kubernetes.io/last-change-trigger-time",
+];
 
 /// Drops what changes without meaning anything to the mesh, and says which kind it is: items of a list do not.
 pub(super) fn object(mut value: Value, version: &str, kind: &str) -> Value {
@@ -12,6 +15,8 @@ pub(super) fn object(mut value: Value, version: &str, kind: &str) -> Value {
     value["kind"] = kind.into();
     if kind == "Pod" {
         pod(&mut value);
+    } else if kind == "EndpointSlice" {
+        slice(&mut value);
     } else if let Some(fields) = value.as_object_mut() {
         fields.remove("status");
     }
@@ -61,6 +66,16 @@ fn pod(pod: &mut Value) {
         }
     }
     keep(pod, &["apiVersion", "kind", "metadata", "spec", "status"]);
+}
+
+fn slice(slice: &mut Value) {
+    keep(slice, &["apiVersion", "kind", "metadata", "addressType", "endpoints", "ports"]);
+    for endpoint in slice.get_mut("endpoints").and_then(Value::as_array_mut).into_iter().flatten() {
+        keep(endpoint, &["addresses", "conditions", "targetRef", "zone", "deprecatedTopology"]);
+        if let Some(target) = endpoint.get_mut("targetRef") {
+            keep(target, &["kind", "name", "namespace"]);
+        }
+    }
 }
 
 fn keep(value: &mut Value, names: &[&str]) {

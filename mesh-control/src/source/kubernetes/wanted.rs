@@ -131,7 +131,7 @@ fn is((kind, (_, name)): &Reference, (wished, wish): &Wish) -> bool {
 /// What an object names: members called `credentialName`, `credentialNames` or `secretName`, and ingress-nginx's annotations.
 pub(super) fn wishes(kind: Kind, document: &Value) -> BTreeSet<Wish> {
     let mut found = BTreeSet::new();
-    if matches!(kind, Kind::Pod | Kind::Service | Kind::Namespace) {
+    if matches!(kind, Kind::Pod | Kind::Service | Kind::Namespace | Kind::EndpointSlice) {
         return found;
     }
     named(&document["spec"], &mut found);

@@ -14,7 +14,7 @@ use crate::translate::catalog::{Port, Service};
 use crate::translate::http::{Binding, MESH};
 use crate::translate::scope::{Scope, specificity};
 use crate::translate::{cluster, endpoints, tcp, workload};
-use crate::world::service_protocol;
+use crate::world::{ServiceEndpoint, service_protocol};
 
 /// What stands behind an address; `None` when nobody declares it.
 pub fn address(scope: &Scope<'_>, address: SocketAddr) -> Option<Address> {
@@ -95,8 +95,8 @@ fn declared(
             Host::parse(&format!("{}.{}.svc.cluster.local", service.name(), service.namespace())).ok()?;
         let port = service.spec.ports.iter().find(|port| {
             let endpoints = scope.world.endpoints_of(service, port);
-            endpoints.iter().any(|it| it.pod.object.key == pod.object.key && it.port == number)
-                && sees(&host, port.port)
+            let mut pods = endpoints.iter().filter_map(ServiceEndpoint::pod);
+            pods.any(|it| it.pod.object.key == pod.object.key && it.port == number) && sees(&host, port.port)
         })?;
         Some(Declared { host, name: service.name().to_owned(), protocol: service_protocol(port)? })
     })

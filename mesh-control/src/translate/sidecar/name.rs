@@ -45,7 +45,7 @@ fn of_service(scope: &Scope<'_>, asked: &Host) -> Option<DnsName> {
     Some(DnsName { name: asked.clone(), addresses, ttl })
 }
 
-/// The pods that stand behind a service, whatever its ports.
+/// The addresses that stand behind a service, whatever its ports.
 pub fn pods(scope: &Scope<'_>, service: &Service) -> Vec<IpAddr> {
     let Some(item) = scope.world.get::<KubernetesService>(&service.namespace, &service.name) else {
         return Vec::new();
@@ -54,7 +54,7 @@ pub fn pods(scope: &Scope<'_>, service: &Service) -> Vec<IpAddr> {
     let ports =
         if item.spec.ports.is_empty() { std::slice::from_ref(&any) } else { item.spec.ports.as_slice() };
     let endpoints = ports.iter().flat_map(|port| scope.world.endpoints_of(&item, port));
-    let mut addresses: Vec<IpAddr> = endpoints.map(|endpoint| endpoint.address).collect();
+    let mut addresses: Vec<IpAddr> = endpoints.map(|endpoint| endpoint.socket().ip()).collect();
     addresses.sort();
     addresses.dedup();
     addresses
