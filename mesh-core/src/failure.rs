@@ -129,6 +129,8 @@ failures! {
     ResponseCut => (502, 14, "UC", "upstream_reset_after_response_started{connection_termination}", Upstream, Never, ""),
     /// Neither side sent a byte for the stream's idle time.
     StreamIdle => (504, 4, "SI", "stream_idle_timeout", Upstream, Never, "stream timeout"),
+    /// The connection was open for as long as its destination lets connections be.
+    DurationReached => (504, 4, "DT", "max_connection_duration", Policy, Never, ""),
     /// The control plane has not said in time what this destination is. Never passed through.
     DiscoveryTimeout => (503, 14, "ND", "discovery_timeout", Proxy, Never, "destination not known yet"),
     /// Authorization policy denies the request.

@@ -135,6 +135,8 @@ fn pool(scope: &Scope<'_>, settings: Option<&ConnectionPoolSettings>) -> Connect
         pool.max_connections = limit(tcp.max_connections);
         pool.connect_timeout =
             tcp.connect_timeout.map_or(pool.connect_timeout, |timeout| timeout.get().into());
+        pool.tcp_idle_timeout =
+            tcp.idle_timeout.map_or(pool.tcp_idle_timeout, |timeout| timeout.get().into());
         pool.max_connection_duration = tcp.max_connection_duration.map(|time| time.get().into());
         pool.keepalive = tcp.tcp_keepalive.as_ref().map(|keepalive| Keepalive {
             probes: keepalive.probes,

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::connection::revoke::{Carries, revoked};
 use super::connection::{Downstream, Through};
@@ -72,7 +72,11 @@ async fn forward(
     *open = true;
     let counted = Counted::default();
     let end = tokio::select! {
-        end = tunnel::run(stream, upstream.stream, &counted, worker.limits().tcp_idle) => end,
+        end = tunnel::run(stream, upstream.stream, &counted, upstream.idle) => end,
+        () = reached(upstream.ends) => {
+            record.failure = Some(Failure::DurationReached);
+            End::Closed
+        }
         () = revoked(worker, downstream, Carries::Bytes(sni.as_ref())) => {
             record.failure = Some(Failure::Denied);
             End::Closed
@@ -110,9 +114,20 @@ async fn decide(
     Err(Failure::DiscoveryTimeout)
 }
 
+async fn reached(end: Option<Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// An open connection to an upstream, and what is counted while it is open.
 struct Upstream {
     stream: super::stream::Transport,
+    /// How long both sides may be silent.
+    idle: Duration,
+    /// When it is closed whatever it carries.
+    ends: Option<Instant>,
     _permit: Option<ConnectionPermit>,
     _active: Option<ActiveRequest>,
 }
@@ -194,5 +209,6 @@ async fn reach(
     let local = opened.as_ref().ok().and_then(|dialled| dialled.stream.socket().local_addr().ok());
     route.facts(address, local).write(record);
     let dialled = opened.map_err(NoConnection::Failed)?;
-    Ok(Upstream { stream: dialled.stream, _permit: permit, _active: None })
+    let (idle, ends) = route.times().unwrap_or((worker.limits().tcp_idle, None));
+    Ok(Upstream { stream: dialled.stream, idle, ends, _permit: permit, _active: None })
 }

@@ -4,7 +4,7 @@
 //! scratch buffer of the worker, and only what the other side does not take at once is kept.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -40,7 +40,7 @@ pub(crate) enum End {
     Broken(io::Error),
 }
 
-/// Copies until both sides have closed, one fails, or both are silent for `idle`.
+/// Copies until both sides have closed, one fails, or both are silent for `idle`; `Duration::MAX` is without end.
 pub(crate) async fn run<A, B>(downstream: A, upstream: B, counted: &Counted, idle: Duration) -> End
 where
     A: AsyncRead + AsyncWrite + Unpin,
@@ -67,9 +67,13 @@ where
 
 /// Ends when nothing has moved for `idle`. The timer is set once per period, not once per byte.
 async fn silence(last: &Cell<Instant>, idle: Duration) {
-    while last.get() + idle > Instant::now() {
-        sleep_until(last.get() + idle).await;
+    while let Some(end) = last.get().checked_add(idle) {
+        if end <= Instant::now() {
+            return;
+        }
+        sleep_until(end).await;
     }
+    pending().await
 }
 
 /// One way through a tunnel.

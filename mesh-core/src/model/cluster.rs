@@ -157,9 +157,11 @@ pub struct ConnectionPool {
     pub max_requests_per_connection: Option<u32>,
     /// Retries at once.
     pub max_retries: Option<u32>,
-    /// How long an idle connection is kept. Default 1 h.
+    /// How long an HTTP connection without a request is kept. Default 1 h; zero: without end.
     pub idle_timeout: Millis,
-    /// No connection takes another request after this time; for HTTP only.
+    /// How long a TCP connection on which neither side sends is kept. Default 1 h; zero: without end.
+    pub tcp_idle_timeout: Millis,
+    /// No HTTP connection takes another request after this time; a TCP connection is closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connection_duration: Option<Millis>,
     /// Requests at once on one HTTP/2 connection.
@@ -200,6 +202,7 @@ impl Default for ConnectionPool {
             max_requests_per_connection: None,
             max_retries: None,
             idle_timeout: HOUR,
+            tcp_idle_timeout: HOUR,
             max_connection_duration: None,
             max_concurrent_streams: None,
             keepalive: None,

@@ -68,13 +68,6 @@ impl Teller<'_> {
 
     fn connection_pool(&mut self, settings: Option<&ConnectionPoolSettings>) {
         let Some(settings) = settings else { return };
-        if settings.tcp.as_ref().is_some_and(|tcp| tcp.max_connection_duration.is_some()) {
-            let field = format!("{}.connectionPool.tcp.maxConnectionDuration", self.field);
-            self.report
-                .push(Problem::warning(field, "holds for HTTP only; other connections are not closed"));
-        }
-        let idle = settings.tcp.as_ref().is_some_and(|tcp| tcp.idle_timeout.is_some());
-        self.tell("connectionPool.tcp.idleTimeout", idle);
         if let Some(http) = &settings.http {
             self.tell("connectionPool.http.http2KeepAlive", http.http2_keep_alive.is_some());
         }

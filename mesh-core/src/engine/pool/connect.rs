@@ -313,10 +313,21 @@ impl<'a> Route<'a> {
             // Zero is Istio's way to say "no limit".
             most_requests: pool.and_then(|pool| pool.max_requests_per_connection).filter(|most| *most > 0),
             idle_time: pool.map_or(IDLE_TIME, |pool| idle_time(pool.idle_timeout)),
-            ends: pool.and_then(|pool| Instant::now().checked_add(pool.max_connection_duration?.duration())),
+            ends: pool.and_then(end),
             most_streams: pool.and_then(|pool| pool.max_concurrent_streams),
             permit,
             facts: Rc::new(self.facts(address, dialled.stream.socket().local_addr().ok())),
+        }
+    }
+
+    /// For a TCP connection made now: how long it may be silent, and when it ends; `None` where nobody configures it.
+    pub(crate) fn times(self) -> Option<(Duration, Option<Instant>)> {
+        match self {
+            Self::Endpoint(cluster, _) => {
+                let pool = &cluster.model.pool;
+                Some((idle_time(pool.tcp_idle_timeout), end(pool)))
+            }
+            Self::Original(_) => None,
         }
     }
 
@@ -337,6 +348,11 @@ impl<'a> Route<'a> {
             }
         }
     }
+}
+
+/// When a connection made now has been open for long enough.
+fn end(pool: &model::ConnectionPool) -> Option<Instant> {
+    Instant::now().checked_add(pool.max_connection_duration?.duration())
 }
 
 fn idle_time(configured: Millis) -> Duration {

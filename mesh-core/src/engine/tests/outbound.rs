@@ -1,6 +1,7 @@
 //! From an application through its sidecar to plain upstreams.
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -8,7 +9,7 @@ use tokio::time::timeout;
 
 use super::harness::*;
 use crate::broker::{Answer, Broker, Questions, Request};
-use crate::model::{HeaderEdits, OutboundPolicy, Protocol, Resource, Role, Root};
+use crate::model::{Cluster, HeaderEdits, Millis, OutboundPolicy, Protocol, Resource, Role, Root, Rule};
 
 #[tokio::test]
 async fn a_request_reaches_an_endpoint_and_its_answer_comes_back() {
@@ -194,6 +195,56 @@ async fn opaque_connections_are_carried_with_half_close() {
     let mut all = Vec::new();
     timeout(Duration::from_secs(10), client.read_to_end(&mut all)).await.unwrap().unwrap();
     assert_eq!(all, b"\x03\x02\x01");
+}
+
+/// The server says something every 20 ms: what is busy is closed only when it has been open for long enough.
+#[tokio::test]
+async fn a_tcp_connection_ends_when_it_is_silent_or_old_as_its_destination_says() {
+    let talking = talker(Duration::from_millis(20)).await;
+    let silent = talker(Duration::MAX).await;
+    let (short, never) = (Millis::new(300), Millis::new(0));
+    for (case, server, idle, duration) in [
+        ("silent for too long", silent, short, None),
+        ("open for too long", talking, never, Some(short)),
+        ("open for too long, though silent", silent, never, Some(short)),
+    ] {
+        let cluster = |_: &mut Rule, cluster: &mut Cluster| {
+            cluster.protocol = Protocol::Tcp;
+            cluster.pool.tcp_idle_timeout = idle;
+            cluster.pool.max_connection_duration = duration;
+        };
+        let mut resources = service(cluster, &[server]);
+        resources[1] = super::harness::address(Protocol::Tcp);
+        let mesh = Mesh::outbound(resources);
+        let began = Instant::now();
+        let mut client = mesh.connect().await;
+        let mut all = Vec::new();
+        let read = timeout(Duration::from_secs(10), client.read_to_end(&mut all)).await;
+        assert!(read.is_ok(), "{case}: still open");
+        assert!(began.elapsed() >= Duration::from_millis(300), "{case}: {:?}", began.elapsed());
+    }
+}
+
+/// A server that takes what it is sent and says a byte as often as this.
+async fn talker(every: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                loop {
+                    let mut read = [0];
+                    match timeout(every, stream.read(&mut read)).await {
+                        Ok(Ok(0) | Err(_)) => return,
+                        Ok(Ok(_)) => {}
+                        Err(_) if stream.write_all(b".").await.is_err() => return,
+                        Err(_) => {}
+                    }
+                }
+            });
+        }
+    });
+    address
 }
 
 #[tokio::test]
