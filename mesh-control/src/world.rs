@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use addresses::Addresses;
 pub use addresses::ServiceAddress;
-pub use endpoints::{EntryEndpoint, PodEndpoint, ServiceEndpoint, locality, target_port};
+pub use endpoints::{EntryEndpoint, PodEndpoint, ServiceEndpoint, WrittenEndpoint, locality, target_port};
 pub use keys::{KeySet, KeySource};
 use objects::Objects;
 pub use protocol::{entry_protocol, service_protocol};

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::core::{PodController, Service, ServiceType};
-use crate::api::networking::{Gateway, Resolution, ServiceEntry};
+use crate::api::networking::{Gateway, Resolution, ServiceEntry, WorkloadEntry};
 use crate::api::rate_limit::RateLimit;
 use crate::api::security::{AuthorizationPolicy, Condition, PeerAuthentication, Source};
 use crate::api::{Object, Spec};
@@ -33,6 +33,7 @@ pub(super) fn contradictions(object: &Object) -> Vec<Problem> {
     match &object.spec {
         Spec::Service(service) => service_problems(service),
         Spec::ServiceEntry(entry) => entry_problems(entry),
+        Spec::WorkloadEntry(workload) => workload_problems(workload, "spec"),
         Spec::Gateway(gateway) => gateway_problems(gateway),
         Spec::PeerAuthentication(policy) => peer_problems(policy),
         Spec::AuthorizationPolicy(policy) => authorization_problems(policy),
@@ -83,12 +84,20 @@ fn entry_problems(entry: &ServiceEntry) -> Vec<Problem> {
     }
     let known = |name: &String| entry.ports.iter().any(|port| port.name == *name);
     for (at, endpoint) in entry.endpoints.iter().enumerate() {
+        problems.extend(workload_problems(endpoint, &format!("spec.endpoints[{at}]")));
         for name in endpoint.ports.keys().filter(|name| !known(name)) {
             let message = format!("spec.ports has no port of the name {name:?}; no effect");
             problems.push(Problem::warning(format!("spec.endpoints[{at}].ports.{name}"), message));
         }
     }
     problems
+}
+
+fn workload_problems(workload: &WorkloadEntry, field: &str) -> Vec<Problem> {
+    let is_file = workload.address.starts_with("unix:");
+    let problem =
+        || Problem::warning(format!("{field}.ports"), "the socket of a file has no ports; no effect");
+    (is_file && !workload.ports.is_empty()).then(problem).into_iter().collect()
 }
 
 fn gateway_problems(gateway: &Gateway) -> Vec<Problem> {

@@ -13,8 +13,8 @@ use super::{peer, workload};
 use crate::api::Item;
 use crate::api::core::{Pod, Service as KubernetesService};
 use crate::api::meta::{StringMap, selects};
-use crate::api::networking::{Location, Resolution, ServiceEntry, WorkloadEntry};
-use crate::world::{EntryEndpoint, PodEndpoint, ServiceEndpoint, SliceEndpoint};
+use crate::api::networking::{Location, Resolution, ServiceEntry};
+use crate::world::{EntryEndpoint, PodEndpoint, ServiceEndpoint, SliceEndpoint, WrittenEndpoint};
 
 /// All endpoints of a port whose labels a subset selects, in order of their addresses.
 pub fn of_port(
@@ -65,6 +65,9 @@ fn of_kubernetes(
     };
     let endpoint = |endpoint: &ServiceEndpoint<'_>| match endpoint {
         ServiceEndpoint::Pod(pod) => wanted(pod.labels()).then(|| of_pod(scope, pod)),
+        ServiceEndpoint::Written(written, _) => {
+            wanted(&written.labels()).then(|| of_written(scope, &service.namespace, true, written))?
+        }
         ServiceEndpoint::Slice(slice) => {
             wanted(&StringMap::new()).then(|| of_slice(slice, &service.namespace))
         }
@@ -107,8 +110,9 @@ fn of_entry(
     }
     let endpoint = |endpoint: &EntryEndpoint<'_>| match endpoint {
         EntryEndpoint::Pod(pod) => wanted(pod.labels()).then(|| of_pod(scope, pod)),
-        EntryEndpoint::Written(written, number) => {
-            wanted(&written.labels).then(|| of_written(scope, &entry, written, *number))?
+        EntryEndpoint::Written(written) => {
+            let is_of_mesh = entry.location == Location::MeshInternal;
+            wanted(&written.labels()).then(|| of_written(scope, entry.namespace(), is_of_mesh, written))?
         }
     };
     endpoints.iter().filter_map(endpoint).collect()
@@ -131,29 +135,31 @@ pub fn of_pod(scope: &Scope<'_>, pod: &PodEndpoint<'_>) -> Endpoint {
     }
 }
 
+/// A workload of the mesh that names its account proves it; others are spoken to as they are. What has no address that can
+/// be dialled is left out, and `problems::workloads` tells.
 fn of_written(
     scope: &Scope<'_>,
-    entry: &Item<'_, ServiceEntry>,
-    written: &WorkloadEntry,
-    port: u16,
+    namespace: &str,
+    is_of_mesh: bool,
+    endpoint: &WrittenEndpoint<'_>,
 ) -> Option<Endpoint> {
+    let WrittenEndpoint { workload: written, port, .. } = *endpoint;
     let address = match written.address.parse::<IpAddr>() {
         Ok(address) => EndpointAddress::Socket(SocketAddr::new(address, port)),
         Err(_) => EndpointAddress::Name(Host::parse(&written.address).ok()?, port),
     };
-    // A workload of the mesh that names its account proves it; others are spoken to as they are.
     let account = Some(written.service_account.as_str()).filter(|account| !account.is_empty());
-    let identity = account.filter(|_| entry.location == Location::MeshInternal).and_then(|account| {
-        SpiffeId::new(&scope.world.mesh_config().trust_domain, entry.namespace(), account).ok()
-    });
+    let identity = account
+        .filter(|_| is_of_mesh)
+        .and_then(|account| SpiffeId::new(&scope.world.mesh_config().trust_domain, namespace, account).ok());
     Some(Endpoint {
         address,
         weight: Weight(written.weight.unwrap_or(1)),
         transport: if identity.is_some() { Transport::MeshTls } else { Transport::Plain },
         identity,
-        workload: Workload { namespace: entry.namespace().to_owned(), ..Workload::default() },
+        workload: Workload { namespace: namespace.to_owned(), ..Workload::default() },
         locality: Locality {
-            labels: written.labels.clone().into_iter().collect(),
+            labels: endpoint.labels().into_owned().into_iter().collect(),
             ..workload::locality(&written.locality)
         },
     })

@@ -5,6 +5,7 @@ mod references;
 mod secrets;
 mod sidecars;
 mod slices;
+mod workloads;
 
 use std::collections::BTreeSet;
 
@@ -47,6 +48,7 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
     references::all(world, catalog, &mut problems);
     sidecars::all(world, catalog, &mut problems);
     slices::all(world, &mut problems);
+    workloads::all(world, &mut problems);
     mesh_config::all(world, &mut problems);
     problems.sort();
     problems.dedup();

@@ -14,10 +14,11 @@ mod slices;
 mod telemetry;
 mod tokens;
 mod visibility;
+mod workloads;
 
 use std::path::Path;
 
-use mesh_core::model::{Action, Host, Resource, Role, Root, Routes};
+use mesh_core::model::{Action, Endpoint, EndpointAddress, Host, Resource, Role, Root, Routes};
 use mesh_core::wire::decode;
 
 use crate::source::Change;
@@ -80,6 +81,22 @@ pub(crate) fn proxy(role: Role, namespace: &str, pod: &str) -> Proxy {
 pub(crate) fn closure(view: &View, proxy: &Proxy, root: &Root) -> Option<Vec<Resource>> {
     let members = view.closure(proxy, root)?;
     Some(members.iter().map(|member| decode(&member.body).unwrap()).collect())
+}
+
+/// The endpoints of the first cluster of what a proxy asks for; none if there is no such thing.
+fn endpoints(view: &View, proxy: &Proxy, root: &Root) -> Vec<Endpoint> {
+    let of = |resource: Resource| match resource {
+        Resource::Endpoints(endpoints) => Some(endpoints.endpoints),
+        _ => None,
+    };
+    closure(view, proxy, root).unwrap_or_default().into_iter().find_map(of).unwrap_or_default()
+}
+
+fn address(endpoint: &Endpoint) -> String {
+    match &endpoint.address {
+        EndpointAddress::Socket(address) => address.to_string(),
+        EndpointAddress::Name(host, port) => format!("{host}:{port}"),
+    }
 }
 
 pub(crate) fn host_root(host: &str, port: u16) -> Root {

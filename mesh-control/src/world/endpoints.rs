@@ -1,5 +1,6 @@
 //! Which workloads stand behind a service or a ServiceEntry.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use super::World;
@@ -52,11 +53,42 @@ impl<'w> PodEndpoint<'w> {
     }
 }
 
+/// A workload that somebody describes, since it runs where no pods are, behind one port of a service.
+#[derive(Debug, Clone, Copy)]
+pub struct WrittenEndpoint<'w> {
+    pub workload: &'w WorkloadEntry,
+    /// Where the workload listens.
+    pub port: u16,
+    /// Of the object; `None` if it is described in a ServiceEntry.
+    meta: Option<&'w Metadata>,
+}
+
+impl<'w> WrittenEndpoint<'w> {
+    /// What subsets select by.
+    pub fn labels(&self) -> Cow<'w, StringMap> {
+        workload_labels(self.workload, self.meta)
+    }
+}
+
+/// The labels of a described workload; those of the object itself win over those of its `spec`, as in Istio.
+fn workload_labels<'w>(workload: &'w WorkloadEntry, meta: Option<&'w Metadata>) -> Cow<'w, StringMap> {
+    match meta {
+        Some(meta) if !meta.labels.is_empty() => {
+            let mut labels = workload.labels.clone();
+            labels.extend(meta.labels.clone());
+            Cow::Owned(labels)
+        }
+        _ => Cow::Borrowed(&workload.labels),
+    }
+}
+
 /// What stands behind one port of a service.
 #[derive(Debug, Clone, Copy)]
 pub enum ServiceEndpoint<'w> {
     /// A pod: the service selects it, or a slice names it.
     Pod(PodEndpoint<'w>),
+    /// A WorkloadEntry that the service selects, and its address.
+    Written(WrittenEndpoint<'w>, IpAddr),
     /// An address that is no pod's.
     Slice(SliceEndpoint<'w>),
 }
@@ -66,6 +98,7 @@ impl<'w> ServiceEndpoint<'w> {
     pub fn socket(&self) -> SocketAddr {
         match self {
             Self::Pod(pod) => SocketAddr::new(pod.address, pod.port),
+            Self::Written(written, address) => SocketAddr::new(*address, written.port),
             Self::Slice(slice) => SocketAddr::new(slice.address, slice.port),
         }
     }
@@ -74,7 +107,7 @@ impl<'w> ServiceEndpoint<'w> {
     pub fn pod(&self) -> Option<&PodEndpoint<'w>> {
         match self {
             Self::Pod(pod) => Some(pod),
-            Self::Slice(_) => None,
+            Self::Written(..) | Self::Slice(_) => None,
         }
     }
 }
@@ -82,14 +115,15 @@ impl<'w> ServiceEndpoint<'w> {
 /// A workload behind one port of a ServiceEntry.
 #[derive(Debug, Clone, Copy)]
 pub enum EntryEndpoint<'w> {
-    /// Written in the entry, or a WorkloadEntry it selects; the number is the port it listens on.
-    Written(&'w WorkloadEntry, u16),
+    /// Written in the entry, or a WorkloadEntry it selects.
+    Written(WrittenEndpoint<'w>),
     /// A pod the entry selects.
     Pod(PodEndpoint<'w>),
 }
 
 impl World {
-    /// What stands behind a port of a service and is ready: the pods it selects, then what its EndpointSlices add.
+    /// What stands behind a port of a service and is ready: the pods and WorkloadEntries it selects, then what its
+    /// EndpointSlices add.
     pub fn endpoints_of<'w>(
         &'w self,
         service: &Item<'w, Service>,
@@ -97,6 +131,12 @@ impl World {
     ) -> Vec<ServiceEndpoint<'w>> {
         let mut endpoints: Vec<_> =
             self.selected_endpoints(service, port).into_iter().map(ServiceEndpoint::Pod).collect();
+        endpoints.extend(self.workloads_of(service).filter_map(|entry| {
+            let address = entry.address.parse().ok()?;
+            let port = workload_port(port, entry.spec)?;
+            let written = WrittenEndpoint { workload: entry.spec, port, meta: Some(&entry.object.meta) };
+            Some(ServiceEndpoint::Written(written, address))
+        }));
         self.add_slices(service, port, &mut endpoints);
         endpoints
     }
@@ -124,14 +164,15 @@ impl World {
         port: &Port,
     ) -> Vec<EntryEndpoint<'w>> {
         let number = port.target_port.unwrap_or(port.number);
-        let written = |workload: &'w WorkloadEntry| {
-            EntryEndpoint::Written(workload, workload.ports.get(&port.name).copied().unwrap_or(number))
+        let written = |workload: &'w WorkloadEntry, meta| {
+            let port = workload.ports.get(&port.name).copied().unwrap_or(number);
+            EntryEndpoint::Written(WrittenEndpoint { workload, port, meta })
         };
-        let mut endpoints: Vec<_> = entry.spec.endpoints.iter().map(written).collect();
+        let mut endpoints: Vec<_> =
+            entry.spec.endpoints.iter().map(|workload| written(workload, None)).collect();
         if let Some(selector) = &entry.spec.workload_selector {
-            let workloads = self.in_namespace::<WorkloadEntry>(entry.namespace());
-            let selected = workloads.filter(|workload| selects(&selector.labels, &workload.labels));
-            endpoints.extend(selected.map(|workload| written(workload.spec)));
+            let selected = self.selected_workloads(entry.namespace(), &selector.labels);
+            endpoints.extend(selected.map(|workload| written(workload.spec, Some(&workload.object.meta))));
             let pods = self.selected_pods(entry.namespace(), &selector.labels);
             let ready = pods.filter_map(|pod| pod_endpoint(pod, number)).filter(|endpoint| endpoint.ready);
             endpoints.extend(ready.map(EntryEndpoint::Pod));
@@ -147,6 +188,26 @@ impl World {
         let labels = &pod.object.meta.labels;
         self.in_namespace::<Service>(pod.namespace())
             .filter(move |service| !service.selector.is_empty() && selects(&service.selector, labels))
+    }
+
+    /// The WorkloadEntries that a service selects.
+    pub fn workloads_of<'w>(
+        &'w self,
+        service: &Item<'w, Service>,
+    ) -> impl Iterator<Item = Item<'w, WorkloadEntry>> + use<'w> {
+        let selects_some = !service.selector.is_empty();
+        let selected = self.selected_workloads(service.namespace(), &service.spec.selector);
+        selected.filter(move |_| selects_some)
+    }
+
+    /// The WorkloadEntries of a namespace that have these labels.
+    pub fn selected_workloads<'w>(
+        &'w self,
+        namespace: &str,
+        labels: &'w StringMap,
+    ) -> impl Iterator<Item = Item<'w, WorkloadEntry>> + use<'w> {
+        self.in_namespace::<WorkloadEntry>(namespace)
+            .filter(|entry| selects(labels, &workload_labels(entry.spec, Some(&entry.object.meta))))
     }
 
     fn selected_pods<'w>(
@@ -173,6 +234,16 @@ pub fn target_port(port: &ServicePort, pod: &Pod) -> Option<u16> {
         Some(IntOrString::Number(number)) => Some(*number),
         Some(IntOrString::Name(name)) => named_port(&pod.spec, name, port.protocol),
     }
+}
+
+/// The number that a service's port stands for in a described workload, which may say it by the port's name or by the
+/// target port's; `None` if the target port has a name that the workload does not say.
+fn workload_port(port: &ServicePort, workload: &WorkloadEntry) -> Option<u16> {
+    workload.ports.get(&port.name).copied().or_else(|| match &port.target_port {
+        None | Some(IntOrString::Number(0)) => Some(port.port),
+        Some(IntOrString::Number(number)) => Some(*number),
+        Some(IntOrString::Name(name)) => workload.ports.get(name).copied(),
+    })
 }
 
 fn named_port(pod: &PodSpec, name: &str, protocol: TransportProtocol) -> Option<u16> {

@@ -174,7 +174,7 @@ fn entries_select_workloads_and_pods() {
         .endpoints_of_entry(&entry, &entry.ports[0])
         .iter()
         .map(|endpoint| match endpoint {
-            EntryEndpoint::Written(workload, port) => (workload.address.clone(), *port),
+            EntryEndpoint::Written(written) => (written.workload.address.clone(), written.port),
             EntryEndpoint::Pod(pod) => (pod.address.to_string(), pod.port),
         })
         .collect();

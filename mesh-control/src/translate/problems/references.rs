@@ -159,8 +159,8 @@ fn policies_of_one_workload<T: Content>(
 
 /// What Services and ServiceEntries select, and whose else their hosts and addresses are.
 fn services(world: &World, problems: &mut Vec<Problem>) {
-    unselective::<Service>(world, problems, "selector", |service| Some(&service.selector));
-    unselective::<ServiceEntry>(world, problems, "workloadSelector.labels", |entry| {
+    without_workload::<Service>(world, problems, "selector", |service| Some(&service.selector));
+    without_workload::<ServiceEntry>(world, problems, "workloadSelector.labels", |entry| {
         entry.workload_selector.as_ref().map(|selector| &selector.labels)
     });
     let mut addresses: BTreeMap<&str, Item<'_, Service>> = BTreeMap::new();
@@ -295,13 +295,41 @@ fn unselective<T: Content>(
     labels: impl Fn(&T) -> Option<&StringMap>,
 ) {
     let root = &world.mesh_config().root_namespace;
+    let is_selected = |namespace: &str, wanted: &StringMap| {
+        let reaches = |pod: &Item<'_, Pod>| namespace == root || pod.namespace() == namespace;
+        world.all::<Pod>().filter(reaches).any(|pod| selects(wanted, &pod.object.meta.labels))
+    };
+    selectors(world, problems, field, labels, &is_selected, "pod");
+}
+
+/// Services whose labels neither a pod nor a WorkloadEntry of their namespace has.
+fn without_workload<T: Content>(
+    world: &World,
+    problems: &mut Vec<Problem>,
+    field: &str,
+    labels: impl Fn(&T) -> Option<&StringMap>,
+) {
+    let is_selected = |namespace: &str, wanted: &StringMap| {
+        world.pods_in(namespace).any(|pod| selects(wanted, &pod.object.meta.labels))
+            || world.selected_workloads(namespace, wanted).next().is_some()
+    };
+    selectors(world, problems, field, labels, &is_selected, "pod or WorkloadEntry");
+}
+
+/// Objects of a kind with labels for which nothing is selected in their namespace.
+fn selectors<T: Content>(
+    world: &World,
+    problems: &mut Vec<Problem>,
+    field: &str,
+    labels: impl Fn(&T) -> Option<&StringMap>,
+    is_selected: &dyn Fn(&str, &StringMap) -> bool,
+    what: &str,
+) {
     for item in world.all::<T>() {
         let Some(wanted) = labels(item.spec).filter(|wanted| !wanted.is_empty()) else { continue };
-        let reaches = |pod: &Item<'_, Pod>| item.namespace() == root || pod.namespace() == item.namespace();
-        let selected = world.all::<Pod>().filter(reaches).any(|pod| selects(wanted, &pod.object.meta.labels));
-        if !selected {
+        if !is_selected(item.namespace(), wanted) {
             let message =
-                format!("no pod of {} has the labels {}; no effect", item.namespace(), shown(wanted));
+                format!("no {what} of {} has the labels {}; no effect", item.namespace(), shown(wanted));
             let problem = Problem::warning(format!("spec.{field}"), message);
             blame(item.object, problems, |report| report.push(problem));
         }

@@ -1,6 +1,6 @@
 //! Endpoints that EndpointSlices give to services.
 
-use mesh_core::model::{Endpoint, EndpointAddress, Host, Resource, Root, Transport};
+use mesh_core::model::{Endpoint, Host, Resource, Root, Transport};
 
 use super::{closure, host_root, pod, service, sidecar, view};
 use crate::view::View;
@@ -23,20 +23,11 @@ fn slice(metadata: &str, rest: &str) -> String {
 }
 
 fn endpoints(view: &View) -> Vec<Endpoint> {
-    let resources = closure(view, &sidecar("a-v1"), &host_root("db", 80)).unwrap_or_default();
-    let of = |resource: Resource| match resource {
-        Resource::Endpoints(endpoints) => Some(endpoints.endpoints),
-        _ => None,
-    };
-    resources.into_iter().find_map(of).unwrap_or_default()
+    super::endpoints(view, &sidecar("a-v1"), &host_root("db", 80))
 }
 
 fn addresses(yaml: &str) -> Vec<String> {
-    let name = |endpoint: &Endpoint| match &endpoint.address {
-        EndpointAddress::Socket(address) => address.to_string(),
-        EndpointAddress::Name(host, port) => format!("{host}:{port}"),
-    };
-    endpoints(&view(&(service("a", 80, &["v1"]) + yaml))).iter().map(name).collect()
+    endpoints(&view(&(service("a", 80, &["v1"]) + yaml))).iter().map(super::address).collect()
 }
 
 #[test]
