@@ -31,18 +31,32 @@ const ALTERNATIVES: &[(Kind, &str, &[&str])] = &[
     (Kind::Telemetry, ".spec", &["selector", "targetRef", "targetRefs"]),
     (Kind::Telemetry, ".overrides.match", &["metric", "customMetric"]),
     (Kind::Telemetry, ".customTags.*", &["literal", "environment", "header", "formatter"]),
+    (
+        Kind::ConfigMap,
+        ".mesh.extensionProviders",
+        &[
+            "envoyExtAuthzHttp",
+            "envoyExtAuthzGrpc",
+            "opentelemetry",
+            "zipkin",
+            "prometheus",
+            "envoyFileAccessLog",
+            "envoyOtelAls",
+        ],
+    ),
+    (Kind::ConfigMap, ".mesh.localityLbSetting", &["distribute", "failover"]),
     (Kind::Ingress, ".backend", &["service", "resource"]),
     (Kind::Ingress, ".defaultBackend", &["service", "resource"]),
     (Kind::Ingress, ".service.port", &["name", "number"]),
 ];
 
-/// The first place where two alternatives are set: its path and what is wrong there.
-pub fn conflicting_alternatives(kind: Kind, spec: &Value) -> Option<(String, String)> {
+/// The first place where two alternatives are set: its path and what is wrong there. `root` is the value's own path.
+pub fn conflicting_alternatives(kind: Kind, value: &Value, root: &str) -> Option<(String, String)> {
     let rules: Vec<_> = ALTERNATIVES.iter().filter(|(k, ..)| *k == kind).collect();
     if rules.is_empty() {
         return None;
     }
-    search(spec, "spec", ".spec", &|names, object| {
+    search(value, root, &format!(".{root}"), &|names, object| {
         rules.iter().filter(|(_, place, _)| ends_with(names, place)).find_map(|(.., fields)| {
             let set = |field: &&&str| object.get(**field).is_some_and(|value| !value.is_null());
             let both: Vec<&str> = fields.iter().filter(set).copied().collect();
@@ -91,15 +105,15 @@ mod tests {
         let policy = json!({"loadBalancer": {"simple": "RANDOM", "consistentHash": {}}});
         let spec = json!({"host": "a", "subsets": [{"name": "v1", "trafficPolicy": policy}]});
         assert_eq!(
-            conflicting_alternatives(Kind::DestinationRule, &spec),
+            conflicting_alternatives(Kind::DestinationRule, &spec, "spec"),
             Some((
                 "spec.subsets[0].trafficPolicy.loadBalancer".to_owned(),
                 "only one of simple, consistentHash may be set, found simple and consistentHash".to_owned()
             ))
         );
         let spec = json!({"tracing": [{"customTags": {"a": {"literal": {}, "header": {}}}}]});
-        assert!(conflicting_alternatives(Kind::Telemetry, &spec).is_some());
+        assert!(conflicting_alternatives(Kind::Telemetry, &spec, "spec").is_some());
         let spec = json!({"http": [{"route": [], "redirect": null}]});
-        assert_eq!(conflicting_alternatives(Kind::VirtualService, &spec), None);
+        assert_eq!(conflicting_alternatives(Kind::VirtualService, &spec, "spec"), None);
     }
 }

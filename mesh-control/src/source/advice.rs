@@ -116,7 +116,20 @@ fn secret_advice(secret: &Secret) -> Vec<Problem> {
                 "missing; a secret of type kubernetes.io/tls needs it",
             )
         });
-    missing.chain(pair_advice(secret)).collect()
+    missing.chain(twice(secret)).chain(pair_advice(secret)).collect()
+}
+
+/// Two values for one thing, of which one counts.
+fn twice(secret: &Secret) -> Vec<Problem> {
+    let hidden = secret.data.keys().filter(|name| secret.string_data.contains_key(*name));
+    let hidden = hidden.map(|name| (name.as_str(), "in stringData too, and that one counts".to_owned()));
+    let has = |name: &str| secret.data.contains_key(name) || secret.string_data.contains_key(name);
+    let forms = [("tls.crt", "cert"), ("tls.key", "key"), ("ca.crt", "cacert")];
+    let older = forms.into_iter().filter(|(new, old)| has(new) && has(old));
+    let older = older.map(|(new, old)| (old, format!("{new} is there too, and that one counts")));
+    let told = hidden.chain(older);
+    let place = |name: &str| if secret.data.contains_key(name) { "data" } else { "stringData" };
+    told.map(|(name, message)| Problem::warning(format!("{}[{name:?}]", place(name)), message)).collect()
 }
 
 /// A renewed certificate whose key was forgotten. Proxies see it too, and keep what they have.

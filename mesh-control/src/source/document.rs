@@ -83,7 +83,8 @@ fn read_object(kind: Kind, document: &Value, origin: Origin, now: i64) -> Outcom
     }
     let hash = xxh3_64(canonical.as_bytes());
     drop(canonical);
-    if let Some((field, message)) = document.get("spec").and_then(|s| conflicting_alternatives(kind, s)) {
+    let spec = document.get("spec");
+    if let Some((field, message)) = spec.and_then(|spec| conflicting_alternatives(kind, spec, "spec")) {
         let problem = origin.locate(Problem::error(field, message).about(&key));
         return Outcome::Refused(key, problem);
     }

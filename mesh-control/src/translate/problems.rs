@@ -49,7 +49,7 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
     sidecars::all(world, catalog, &mut problems);
     slices::all(world, &mut problems);
     workloads::all(world, &mut problems);
-    mesh_config::all(world, &mut problems);
+    mesh_config::all(world, catalog, &mut problems);
     problems.sort();
     problems.dedup();
     problems

@@ -94,7 +94,7 @@ impl Reader<'_, '_> {
 }
 
 /// A service may be written with its namespace: `my-ns/ext-authz.my-ns.svc.cluster.local`.
-fn host(service: &str) -> &str {
+pub(super) fn host(service: &str) -> &str {
     service.split_once('/').map_or(service, |(_, host)| host)
 }
 

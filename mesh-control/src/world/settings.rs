@@ -2,7 +2,7 @@
 
 use crate::api::core::ConfigMap;
 use crate::api::reader::read;
-use crate::api::{Item, Key, Kind, MeshConfig, Object, out_of_range};
+use crate::api::{Item, Key, Kind, MeshConfig, Object, conflicting_alternatives, out_of_range};
 use crate::problem::Problem;
 use crate::source::file::parse_yaml;
 
@@ -46,6 +46,9 @@ fn parse(text: &str) -> Result<(MeshConfig, Vec<Problem>), Problem> {
     let value = parse_yaml(text).map_err(|invalid| Problem::error("data.mesh", invalid.message))?;
     if value.is_null() {
         return Ok((MeshConfig::default(), Vec::new()));
+    }
+    if let Some((field, message)) = conflicting_alternatives(Kind::ConfigMap, &value, "data.mesh") {
+        return Err(Problem::error(field, message));
     }
     let read = read::<MeshConfig>(&value, "data.mesh")
         .map_err(|error| Problem { fix: error.fix, ..Problem::error(error.field, error.message) })?;

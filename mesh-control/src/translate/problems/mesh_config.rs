@@ -3,13 +3,16 @@
 use super::blame;
 use crate::api::core::{ConfigMap, Pod};
 use crate::api::mesh_config::ProxyConfig;
+use crate::api::meta::StringMap;
 use crate::api::{Item, MeshConfig};
 use crate::problem::Problem;
-use crate::translate::proxy_config;
+use crate::translate::catalog::Catalog;
+use crate::translate::scope::{Client, Scope};
+use crate::translate::{destination, provider, proxy_config};
 use crate::world::World;
 
 /// All of it.
-pub(super) fn all(world: &World, problems: &mut Vec<Problem>) {
+pub(super) fn all(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>) {
     let maps = world.all::<ConfigMap>();
     let written =
         maps.filter(|map| map.object.key.name.as_ref() == "istio" && map.spec.data.contains_key("mesh"));
@@ -19,6 +22,7 @@ pub(super) fn all(world: &World, problems: &mut Vec<Problem>) {
             teller.mesh(world.mesh_config());
             teller.root = "data.mesh.defaultConfig";
             teller.proxy(&world.mesh_config().default_config);
+            providers(world, catalog, report);
         });
     }
     for pod in world.all::<Pod>() {
@@ -26,6 +30,31 @@ pub(super) fn all(world: &World, problems: &mut Vec<Problem>) {
             None => {}
             Some(Err(problem)) => blame(pod.object, problems, |report| report.push(problem)),
             Some(Ok(read)) => annotation(&pod, &read.value, &read.unknown, problems),
+        }
+    }
+}
+
+/// Providers that no policy can use as they are meant.
+fn providers(world: &World, catalog: &Catalog, report: &mut Vec<Problem>) {
+    let (all, labels) = (&world.mesh_config().extension_providers, StringMap::new());
+    let root = &world.mesh_config().root_namespace;
+    let scope = Scope { world, catalog, client: Client::of_namespace(root, &labels) };
+    for (at, provider) in all.iter().enumerate() {
+        let field = format!("data.mesh.extensionProviders[{at}]");
+        if all[..at].iter().any(|before| before.name == provider.name) {
+            let message = format!("{:?} is here twice; the first counts", provider.name);
+            report.push(Problem::warning(format!("{field}.name"), message));
+        }
+        let http = provider.envoy_ext_authz_http.iter();
+        let http = http.map(|http| ("envoyExtAuthzHttp", &http.service, http.port));
+        let grpc = provider.envoy_ext_authz_grpc.iter();
+        let grpc = grpc.map(|grpc| ("envoyExtAuthzGrpc", &grpc.service, grpc.port));
+        for (kind, service, port) in http.chain(grpc) {
+            let found = destination::service(&scope, provider::host(service), root);
+            if !found.is_some_and(|found| found.ports.iter().any(|known| known.number == port)) {
+                let message = format!("no service {service:?} with port {port}; its checks fail");
+                report.push(Problem::warning(format!("{field}.{kind}.service"), message));
+            }
         }
     }
 }

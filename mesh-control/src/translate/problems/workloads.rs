@@ -43,7 +43,7 @@ fn description(workload: &WorkloadEntry, field: &str, report: &mut Vec<Problem>)
     if address.starts_with("unix:") {
         let message = "sockets of files are not supported; the workload is left out";
         report.push(Problem::warning(format!("{field}.address"), message));
-    } else if address.parse::<IpAddr>().is_err() && Host::parse(address).is_err() {
+    } else if !address.is_empty() && address.parse::<IpAddr>().is_err() && Host::parse(address).is_err() {
         let message = format!("{address:?} is not an IP or a DNS name; the workload is left out");
         report.push(Problem::error(format!("{field}.address"), message));
     }

@@ -79,6 +79,14 @@ fn defaults(config: &MeshConfig) -> Vec<&str> {
     if named.is_empty() { vec![BUILT_IN] } else { named.iter().map(String::as_str).collect() }
 }
 
+/// Whether a provider writes to a file: the built-in one, or one that the mesh configuration defines so.
+pub(super) fn is_file(config: &MeshConfig, name: &str) -> bool {
+    match config.extension_providers.iter().find(|it| it.name == name) {
+        Some(defined) => defined.envoy_file_access_log.is_some(),
+        None => name == BUILT_IN,
+    }
+}
+
 /// A provider's log; none for a provider that does not exist or is no file.
 fn log(config: &MeshConfig, provider: &str, filter: Option<&LogFilter>, side: Side) -> Option<AccessLog> {
     let defined = config.extension_providers.iter().find(|it| it.name == provider);

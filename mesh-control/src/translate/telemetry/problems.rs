@@ -161,6 +161,18 @@ fn mesh_config(config: &MeshConfig, told: &mut Vec<Problem>) {
             told.push(Problem::error(format!("data.mesh.defaultProviders.tracing[{d}]"), message));
         }
     }
+    for (d, name) in config.default_providers.metrics.iter().enumerate() {
+        if !metrics::is_prometheus(config, name) {
+            let message = "not a provider of kind prometheus; no metrics are for it";
+            told.push(Problem::error(format!("data.mesh.defaultProviders.metrics[{d}]"), message));
+        }
+    }
+    for (d, name) in config.default_providers.access_logging.iter().enumerate() {
+        if !logs::is_file(config, name) {
+            let message = "not a provider of kind envoyFileAccessLog; nothing is logged for it";
+            told.push(Problem::error(format!("data.mesh.defaultProviders.accessLogging[{d}]"), message));
+        }
+    }
 }
 
 fn of_provider(provider: &ExtensionProvider, at: &str, told: &mut Vec<Problem>) {
