@@ -13,6 +13,7 @@ mod rules;
 mod slices;
 mod telemetry;
 mod tokens;
+mod virtual_services;
 mod visibility;
 
 use std::path::Path;
