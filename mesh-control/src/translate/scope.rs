@@ -76,11 +76,7 @@ pub fn is_exported(export_to: &[String], fallback: &[String], namespace: &str, t
 /// namespace (1), or like by everybody (2). For objects that [`is_exported`] there (semantics.md 17).
 pub fn breadth(export_to: &[String], fallback: &[String], namespace: &str, to: &str) -> u8 {
     let list = if export_to.is_empty() { fallback } else { export_to };
-    if list.is_empty() || list.iter().any(|entry| entry == "*") {
-        2
-    } else {
-        u8::from(namespace != to)
-    }
+    if list.is_empty() || list.iter().any(|entry| entry == "*") { 2 } else { u8::from(namespace != to) }
 }
 
 /// The domain of the cluster's services.

@@ -1,6 +1,7 @@
 //! Whole manifests in, model out.
 
 mod bookinfo;
+mod delegates;
 mod destination_rules;
 mod egress;
 mod gateways;

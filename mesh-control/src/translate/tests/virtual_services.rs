@@ -22,8 +22,17 @@ const WRITTEN: [&str; 9] = [
     "*.b.a.example.com",
     "*",
 ];
-const EXPORTS: [&[&str]; 9] =
-    [&[], &["*"], &["."], &["shop"], &["front"], &["shop", "gateways"], &[".", "front"], &["~"], &["nowhere"]];
+const EXPORTS: [&[&str]; 9] = [
+    &[],
+    &["*"],
+    &["."],
+    &["shop"],
+    &["front"],
+    &["shop", "gateways"],
+    &[".", "front"],
+    &["~"],
+    &["nowhere"],
+];
 /// Hosts of the gateway's server.
 const ADMITTED: [&str; 8] = [
     "*",
@@ -142,9 +151,8 @@ fn chosen<'w>(all: &'w [Written], namespace: &str, asked: &str) -> Option<&'w Wr
     for each in all.iter().filter(|each| each.bound[0]) {
         let Some(seen) = each.seen_from(namespace) else { continue };
         let Some(serves) = each.full().iter().filter_map(|host| serves(host, asked)).max() else { continue };
-        let is_better = best.is_none_or(|(other, best, narrow)| {
-            (serves, narrow, other.day) > (best, seen, each.day)
-        });
+        let is_better =
+            best.is_none_or(|(other, best, narrow)| (serves, narrow, other.day) > (best, seen, each.day));
         if is_better {
             best = Some((each, serves, seen));
         }
@@ -158,7 +166,8 @@ fn merged(all: &[Written], admitted: &[usize], asked: &str, path: &str) -> Optio
     let mut here: Vec<(String, &Written)> = Vec::new();
     let bound = all.iter().filter(|each| each.bound[1] && each.seen_from("gateways").is_some());
     for each in bound {
-        for (host, admitted) in each.full().iter().flat_map(|host| admitted.iter().map(move |&at| (host, at))) {
+        for (host, admitted) in each.full().iter().flat_map(|host| admitted.iter().map(move |&at| (host, at)))
+        {
             let (from, admitted) = ADMITTED[admitted].split_once('/').unwrap_or(("*", ADMITTED[admitted]));
             let from = if from == "." { "gateways" } else { from };
             if from != "*" && from != NAMESPACES[each.namespace] {
@@ -262,7 +271,10 @@ fn s17_sidecars_take_the_oracles_virtual_service() {
         }
     }
     // Every way to be chosen is met often.
-    assert!(taken > 5 * WORLDS && below > WORLDS && narrow.iter().all(|&count| count > WORLDS / 4), "{taken} {below} {narrow:?}");
+    assert!(
+        taken > 5 * WORLDS && below > WORLDS && narrow.iter().all(|&count| count > WORLDS / 4),
+        "{taken} {below} {narrow:?}"
+    );
 }
 
 #[test]
@@ -271,7 +283,8 @@ fn s17_gateways_put_rules_together_as_the_oracle_does() {
     let (mut routed, mut shared) = ([0; 2], 0);
     for _ in 0..WORLDS {
         let (all, yaml) = world(&mut random);
-        let admitted: Vec<usize> = (0..random.usize(1..=2)).map(|_| random.usize(0..ADMITTED.len())).collect();
+        let admitted: Vec<usize> =
+            (0..random.usize(1..=2)).map(|_| random.usize(0..ADMITTED.len())).collect();
         let hosts: Vec<_> = admitted.iter().map(|&at| format!("'{}'", ADMITTED[at])).collect();
         let gateway = format!(
             "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: g, namespace: gateways}}\n\
