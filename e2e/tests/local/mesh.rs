@@ -154,6 +154,14 @@ impl Mesh {
         self.expect(&["logs", "-n", "default", workload, "-c", "istio-proxy"]).stdout
     }
 
+    /// The line of an application's log that mentions a text. The container has the workload's name.
+    pub(crate) fn eventually_logged(&self, workload: &str, text: &str) -> anyhow::Result<String> {
+        within(SHORT_PATIENCE, || {
+            let log = self.expect(&["logs", "-n", "default", workload, "-c", workload]).stdout;
+            log.lines().rfind(|line| line.contains(text)).map(str::to_owned).context("no such line")
+        })
+    }
+
     /// The line of a proxy's log that mentions a text; records are written behind the answer.
     pub(crate) fn eventually_in_log(&self, workload: &str, text: &str) -> anyhow::Result<String> {
         within(SHORT_PATIENCE, || {
@@ -226,6 +234,12 @@ impl Mesh {
     pub(crate) fn ingress(&self, url: &str, arguments: &[&str]) -> Summary {
         let all = [get(&[url, "--connect", &self.http]), arguments.to_vec()].concat();
         summary(&run(&mut echo(&all), COMMAND_DEADLINE))
+    }
+
+    /// A gRPC call from outside to a host of the ingress gateway, in the clear.
+    pub(crate) fn ingress_grpc(&self, url: &str) -> Value {
+        let output = run(&mut echo(&["grpc", url, "--connect", &self.http]), COMMAND_DEADLINE);
+        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("no outcome: {error}: {output:?}"))
     }
 
     /// The same over TLS, trusting one CA (PEM).

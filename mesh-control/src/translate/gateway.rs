@@ -3,7 +3,7 @@
 
 mod hosts;
 mod server;
-mod termination;
+pub(super) mod termination;
 
 use std::collections::BTreeMap;
 
@@ -87,7 +87,12 @@ fn add_gateway(
         let mut tell = |problem: Problem| report.push(gateway.object.blame(problem));
         let field = format!("spec.servers[{at}]");
         server::unsupported(declared, &field, &mut tell);
-        let kind = match server::kind(scope, declared, gateway.namespace()) {
+        let mut lacking = Vec::new();
+        let kind = server::kind(scope, declared, gateway.namespace(), &mut lacking);
+        for (name, message) in lacking {
+            tell(Problem::error(format!("{field}.{name}"), message));
+        }
+        let kind = match kind {
             Ok(kind) => kind,
             Err(message) => {
                 tell(Problem::error(format!("{field}.{}", message.0), message.1));
