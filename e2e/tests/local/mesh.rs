@@ -190,6 +190,11 @@ impl Mesh {
         })
     }
 
+    /// What a pod's proxy holds, as `mesh config` shows it.
+    pub(crate) fn config(&self, workload: &str) -> String {
+        self.expect(&["config", "-n", "default", workload]).stdout
+    }
+
     /// The metrics of the ingress gateway, read from a pod without a proxy.
     pub(crate) fn ingress_metrics(&self, reader: &str) -> String {
         let gateway = self.addresses("istio-ingressgateway").pop().unwrap_or_default();
