@@ -4,6 +4,7 @@ mod bookinfo;
 mod delegates;
 mod destination_rules;
 mod egress;
+mod forwarding;
 mod gateways;
 mod ingress;
 mod limits;
