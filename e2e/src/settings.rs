@@ -58,6 +58,9 @@ pub(crate) struct ServeSettings {
     /// Answer this path with this text instead of the report: `/keys={"keys": []}`.
     #[arg(long, env = "ECHO_PAGE", value_name = "PATH=TEXT")]
     pub page: Option<Page>,
+    /// Write a line for each HTTP request: method, host and path.
+    #[arg(long, env = "ECHO_LOG")]
+    pub log: bool,
     /// Speak first on TCP ports: send this line when a connection opens.
     #[arg(long, env = "ECHO_GREETING")]
     pub greeting: Option<String>,

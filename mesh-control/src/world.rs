@@ -6,6 +6,7 @@
 //! same changes in other batches.
 
 mod addresses;
+mod by_address;
 mod endpoints;
 mod keys;
 mod objects;
@@ -20,12 +21,13 @@ use std::sync::Arc;
 
 use addresses::Addresses;
 pub use addresses::ServiceAddress;
+use by_address::ByAddress;
 pub use endpoints::{EntryEndpoint, PodEndpoint, ServiceEndpoint, WrittenEndpoint, locality, target_port};
 pub use keys::{KeySet, KeySource};
 use objects::Objects;
 pub use protocol::{entry_protocol, service_protocol};
 pub use secrets::{InvalidSecret, TlsSecret};
-pub use slices::{SliceEndpoint, Unusable, may_be, named, service_of};
+pub use slices::{SliceEndpoint, Unusable, named, service_of};
 
 use crate::api::core::{Pod, Service};
 use crate::api::networking::ServiceEntry;
@@ -40,6 +42,7 @@ pub struct World {
     /// Given to the next object that is new.
     sequence: u64,
     addresses: Arc<Addresses>,
+    by_address: ByAddress,
     settings: settings::Settings,
     refused: BTreeMap<Key, Problem>,
     problems: Vec<Problem>,
@@ -83,7 +86,8 @@ impl World {
     pub fn apply(&mut self, change: Change) -> Touched {
         let mut keys = BTreeSet::new();
         for key in change.removed {
-            if self.objects.remove(&key) {
+            if let Some(known) = self.objects.remove(&key) {
+                self.by_address.remove(&known);
                 if key.kind == Kind::Service {
                     Arc::make_mut(&mut self.addresses).release(&key);
                 }
@@ -118,7 +122,11 @@ impl World {
                 self.sequence += 1;
             }
         }
-        let key = object.key.clone();
+        let (key, object) = (object.key.clone(), Arc::new(object));
+        if let Some(known) = self.objects.get(&key) {
+            self.by_address.remove(known);
+        }
+        self.by_address.insert(&object);
         self.objects.insert(object);
         Some(key)
     }

@@ -23,6 +23,9 @@ use crate::units::parse_duration;
 pub(crate) struct Arguments {
     /// Where the service is: `http://HOST:PORT`.
     url: Uri,
+    /// Connects there (`HOST:PORT`), whatever the URL says.
+    #[arg(long, value_name = "HOST:PORT")]
+    connect: Option<String>,
     #[arg(long, value_enum, default_value_t = Method::Unary)]
     method: Method,
     #[arg(long, default_value = "hello")]
@@ -73,7 +76,13 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 async fn call(arguments: &Arguments, outcome: &mut Outcome) -> Result<(), Status> {
-    let endpoint = Endpoint::from(arguments.url.clone()).connect_timeout(arguments.timeout);
+    let endpoint = match &arguments.connect {
+        Some(address) => Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| Status::invalid_argument(error.to_string()))?
+            .origin(arguments.url.clone()),
+        None => Endpoint::from(arguments.url.clone()),
+    };
+    let endpoint = endpoint.connect_timeout(arguments.timeout);
     let channel = endpoint.connect().await.map_err(|error| Status::from_error(error.into()))?;
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.map_err(|error| Status::from_error(error.into()))?;

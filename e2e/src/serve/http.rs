@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use super::body::{Body, Error, filler, full, lines, with_trailers};
 use super::{App, Drain, calls, grpc, websocket};
 use crate::behaviour::Behaviour;
+use crate::client::print_line;
 use crate::report::{CallReport, Report, TlsReport, caller, header_list};
 
 /// Longest request body, in bytes; it is held in memory.
@@ -41,6 +42,11 @@ pub(super) async fn answer(
         return Ok(signed(&app, Response::new(full(page.text.clone()))));
     }
     let (parts, body) = request.into_parts();
+    if app.settings.log {
+        let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+        let host = parts.uri.authority().map(http::uri::Authority::as_str).or(host).unwrap_or_default();
+        print_line(&format!("{} {host} {}", parts.method, parts.uri.path()));
+    }
     match app.defaults.clone().asked_by(&parts.uri, &parts.headers) {
         Ok(behaviour) => {
             echo(&app, (peer, tls), &parts, body, &behaviour).await.map(|response| signed(&app, response))

@@ -15,6 +15,7 @@ pub(crate) fn certificate(name: &str, hosts: &[&str]) -> Arc<Certificate> {
 }
 
 /// A server certificate and the CA that vouches for it, in PEM.
+#[derive(Clone)]
 pub(crate) struct Certificate {
     pub(crate) authority: String,
     pub(crate) chain: String,
@@ -41,7 +42,7 @@ impl Certificate {
         let [chain, key] = [&self.chain, &self.key].map(|pem| BASE64_STANDARD.encode(pem));
         format!(
             "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata:\n  name: {name}\n  namespace: {namespace}\n\
-             data:\n  tls.crt: {chain}\n  tls.key: {key}\n"
+             data:\n  tls.crt: {chain}\n  tls.key: \"{key}\"\n"
         )
     }
 }

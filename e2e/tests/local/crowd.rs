@@ -29,6 +29,7 @@ fn edit_reaches_fifty(given: &Given<'_>) -> anyhow::Result<()> {
     let edited = Instant::now();
     given.apply_key();
     let elapsed = edited.elapsed();
+    eprintln!("    {elapsed:?}");
     ensure!(elapsed < PROPAGATION, "the edit was acknowledged after {elapsed:?}");
     for pod in &pods {
         ensure!(policy(mesh, pod)? == "second", "{pod} does not know the edit that it acknowledged");

@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use crate::answers::Answer;
+use crate::fixture::manifest;
 use crate::limits::ten_of_eleven;
 use crate::mesh::Mesh;
 use crate::scenario::{Given, Key, Scenario};
@@ -43,6 +44,24 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         given: &[ENTRY, GATEWAY, ROUTES],
         key: Key::Manifest(RULE),
         then: leaves_as_tls,
+    },
+    Scenario {
+        name: "Y16 TLS to 443, and plain to 80",
+        given: &[ENTRY, "egress/secure-path.yaml"],
+        key: Key::Manifest(RULE),
+        then: tls_on_one_port,
+    },
+    Scenario {
+        name: "Y14 a host outside is found where it has moved to",
+        given: &["egress/moving.yaml"],
+        key: Key::Midway("egress/moved.yaml"),
+        then: resolved_anew,
+    },
+    Scenario {
+        name: "S11 without its Gateway nothing leaves: there is no way around",
+        given: &[ENTRY, GATEWAY, RULE],
+        key: Key::Manifest(ROUTES),
+        then: no_way_around,
     },
     Scenario {
         name: "Y17 the VirtualService leads through the gateway and its routes are named in the log",
@@ -87,7 +106,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "S31 only payments may reach the approved host, and every attempt is on record",
-        given: &[YAHOO, LOG],
+        given: &[YAHOO, WILDCARD_CA, "egress/wildcard.yaml", "egress/registry-only-log.yaml"],
         key: Key::Manifest("egress/only-payments.yaml"),
         then: only_payments,
     },
@@ -125,6 +144,10 @@ fn leaves_as_tls(given: &Given<'_>) -> anyhow::Result<()> {
         let seen = answer.seen_header(header);
         ensure!(seen.is_none() || header == "x-envoy-attempt-count", "{header} left the mesh: {seen:?}");
     }
+    let inwards = mesh.ingress("http://finance.yahoo.com/", &[]).answer().status;
+    ensure!(inwards != 200, "the ingress gateway listens too");
+    let config = mesh.config("shop");
+    ensure!(config.contains("finance.yahoo.com"), "mesh config does not show the host");
     mesh.eventually(|| {
         let metrics = mesh.egress_metrics("stray");
         let by_name = |line: &&str| {
@@ -133,6 +156,47 @@ fn leaves_as_tls(given: &Given<'_>) -> anyhow::Result<()> {
         };
         metrics.lines().find(by_name).map(drop).context("the gateway counts no request by the host's name")
     })
+}
+
+fn tls_on_one_port(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    let get =
+        |path: &str| mesh.get("shop", &[&format!("http://finance.yahoo.com{path}")]).answered_by("outside");
+    let secure = mesh.eventually(|| get("/secure"))?;
+    ensure!(secure.text("/tls/server_name") == "finance.yahoo.com", "no TLS to 443: {}", secure.body);
+    let plain = get("/plain")?;
+    ensure!(plain.body.pointer("/tls").is_none_or(Value::is_null), "TLS to 80: {}", plain.body);
+    Ok(())
+}
+
+fn resolved_anew(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    let call = ["http://moving.example.com/", "--timeout", "2s"];
+    let answered_by = |name: &str| mesh.get("shop", &call).answered_by(name);
+    mesh.eventually(|| answered_by("before"))?;
+    let before = mesh.addresses("moving");
+    given.apply_key();
+    mesh.eventually(|| answered_by("after"))?;
+    ensure!(mesh.addresses("moving") != before, "it has not moved: {before:?}");
+    Ok(())
+}
+
+fn no_way_around(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    mesh.eventually(|| through_gateway(mesh, "finance.yahoo.com"))?;
+    mesh.delete_text(&manifest(GATEWAY));
+    let get = |more: &[&str]| mesh.get("shop", &[&["http://finance.yahoo.com/"], more].concat());
+    let closed = mesh.eventually(|| {
+        let answer = get(&[]).answer();
+        ensure!(answer.status != 200, "it still leaves");
+        Ok(())
+    });
+    let many = get(&["--repeat", "20"]);
+    mesh.apply_text(&manifest(GATEWAY));
+    closed?;
+    let left = many.statuses.get(&200).copied().unwrap_or_default();
+    ensure!(left == 0, "{left} of {} found a way around", many.sent);
+    Ok(())
 }
 
 fn through_gateway(mesh: &Mesh, host: &str) -> anyhow::Result<Answer> {
@@ -240,13 +304,24 @@ fn only_payments(given: &Given<'_>) -> anyhow::Result<()> {
         mesh.get("shop", &["http://finance.yahoo.com/not-for-shop"]).status(403)?;
         mesh.get("payments", &["http://finance.yahoo.com/for-payments"]).answered_by("outside").map(drop)
     })?;
-    for (path, status, account) in [("/not-for-shop", 403, "shop"), ("/for-payments", 200, "payments")] {
+    mesh.eventually(|| mesh.get("payments", &["http://a.external.com/not-approved"]).status(403))?;
+    for (path, status, account) in [
+        ("/not-for-shop", 403, "shop"),
+        ("/for-payments", 200, "payments"),
+        ("/not-approved", 403, "payments"),
+    ] {
         let record = record(&mesh.egress_log(path)?)?;
         ensure!(record["response_code"] == status, "{path} is on record with {}", record["response_code"]);
         let caller = &record["downstream_peer_uri_san"];
         let expected = format!("spiffe://cluster.local/ns/default/sa/{account}");
         ensure!(*caller == expected, "{path} is on record as called by {caller}");
     }
+    // What nobody declares does not get as far as the gateway.
+    let addresses = mesh.addresses("stray");
+    let stray = format!("{}:80", addresses.first().context("no stray pod")?);
+    mesh.get("payments", &["http://undeclared.example.com/undeclared", "--connect", &stray]).status(502)?;
+    let record = record(&mesh.eventually_in_log("payments", "/undeclared")?)?;
+    ensure!(record["source"] == "payments.default.svc" && record["response_code"] == 502, "{record}");
     Ok(())
 }
 

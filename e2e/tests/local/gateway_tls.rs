@@ -62,6 +62,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         key: Key::Manifest("secret/rotated-cert/rotated.example.com"),
         then: renewed_under_load,
     },
+    Scenario {
+        name: "S05 a Secret that loses its key leaves the last certificate, one that is deleted leaves none",
+        given: &[
+            FIRST_SECRET,
+            SECOND_SECRET,
+            WILD_SECRET,
+            "ingress/certificates.yaml",
+            "ingress/rotated.yaml",
+        ],
+        key: Key::Manifest("secret/rotated-cert/rotated.example.com"),
+        then: unusable_and_deleted,
+    },
 ];
 
 /// Whom the gateway is told to trust, and somebody else.
@@ -204,6 +216,33 @@ fn to_https(given: &Given<'_>) -> anyhow::Result<()> {
     ensure!(location == Some(secure), "{} leads to {location:?}", answer.status);
     // What the client says of itself is no HTTPS.
     mesh.ingress("http://moved.example.com/", &["-H", "x-forwarded-proto: https"]).status(301)
+}
+
+fn unusable_and_deleted(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    let rotated = certificate("rotated-cert", &["rotated.example.com"]);
+    let first = certificate("first-cert", &["first.example.com"]);
+    let served = || mesh.ingress_tls(ROTATED, &rotated.authority, &[]);
+    let beside = || mesh.ingress_tls("https://first.example.com/", &first.authority, &[]);
+    mesh.eventually(|| served().answered_by("web-service"))?;
+    mesh.eventually(|| beside().answered_by("web-service"))?;
+
+    let keyless = Certificate { key: String::new(), ..(*rotated).clone() };
+    let said = mesh.apply_dubious(&keyless.secret("rotated-cert", "default"));
+    ensure!(said.contains("tls.key"), "mesh apply does not tell: {said}");
+    mesh.eventually(|| {
+        let refused = mesh.status()["control"].to_string();
+        ensure!(refused.contains("rotated-cert"), "mesh status does not tell: {refused}");
+        Ok(())
+    })?;
+    served().answered_by("web-service")?;
+
+    mesh.delete_text(&rotated.secret("rotated-cert", "default"));
+    mesh.eventually(|| is_refused(&served(), "InternalError"))?;
+    beside().answered_by("web-service")?;
+
+    mesh.apply_text(&rotated.secret("rotated-cert", "default"));
+    mesh.eventually(|| served().answered_by("web-service")).map(drop)
 }
 
 fn renewed_under_load(given: &Given<'_>) -> anyhow::Result<()> {

@@ -30,6 +30,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         then: two_hosts_with_two_paths,
     },
     Scenario {
+        name: "S01 another application is asked who may enter",
+        given: &[],
+        key: Key::Instead { with: "ingress/guarded.yaml", without: "ingress/unguarded.yaml" },
+        then: asked_at_the_door,
+    },
+    Scenario {
         name: "S02 Ingresses of our classes are served, others are left alone",
         given: &[],
         key: Key::Instead { with: "ingress/classes.yaml", without: "ingress/classes-elsewhere.yaml" },
@@ -77,6 +83,16 @@ fn two_hosts_with_two_paths(given: &Given<'_>) -> anyhow::Result<()> {
     let spread = mesh.ingress("http://one.example.com/users", &["--repeat", "60"]);
     ensure!(spread.counts.len() == 2, "not both replicas received traffic: {:?}", spread.counts);
     spread.none_failed()
+}
+
+fn asked_at_the_door(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    mesh.eventually(|| mesh.ingress("http://guarded.example.com/", &[]).status(401))?;
+    let let_in =
+        mesh.eventually(|| mesh.ingress("http://let-in.example.com/", &[]).answered_by("web-service"))?;
+    let told = let_in.seen_header("x-echo-pod").unwrap_or_default();
+    ensure!(told.starts_with("api-service"), "x-echo-pod of who was asked came as {told:?}");
+    Ok(())
 }
 
 fn classes(given: &Given<'_>) -> anyhow::Result<()> {

@@ -81,6 +81,8 @@ fn ingress_gateway() {
         "ingress/order-subsets.yaml",
         secret.as_str(),
         "authority/backend-cert/backend-ca/default",
+        "authority/backend-client/backend-clients/default",
+        "credential/backend-client/default",
         "ingress/tls-backend.yaml",
     ];
     let Some(mesh) = Mesh::up(&workloads) else { return };

@@ -154,6 +154,14 @@ impl Mesh {
         self.expect(&["logs", "-n", "default", workload, "-c", "istio-proxy"]).stdout
     }
 
+    /// The line of an application's log that mentions a text. The container has the workload's name.
+    pub(crate) fn eventually_logged(&self, workload: &str, text: &str) -> anyhow::Result<String> {
+        within(SHORT_PATIENCE, || {
+            let log = self.expect(&["logs", "-n", "default", workload, "-c", workload]).stdout;
+            log.lines().rfind(|line| line.contains(text)).map(str::to_owned).context("no such line")
+        })
+    }
+
     /// The line of a proxy's log that mentions a text; records are written behind the answer.
     pub(crate) fn eventually_in_log(&self, workload: &str, text: &str) -> anyhow::Result<String> {
         within(SHORT_PATIENCE, || {
@@ -180,6 +188,11 @@ impl Mesh {
                 log.stdout.lines().filter(|line| line.contains(text)).map(str::to_owned).collect();
             if lines.is_empty() { Err(anyhow::anyhow!("no such record")) } else { Ok(lines) }
         })
+    }
+
+    /// What a pod's proxy holds, as `mesh config` shows it.
+    pub(crate) fn config(&self, workload: &str) -> String {
+        self.expect(&["config", "-n", "default", workload]).stdout
     }
 
     /// The metrics of the ingress gateway, read from a pod without a proxy.
@@ -226,6 +239,12 @@ impl Mesh {
     pub(crate) fn ingress(&self, url: &str, arguments: &[&str]) -> Summary {
         let all = [get(&[url, "--connect", &self.http]), arguments.to_vec()].concat();
         summary(&run(&mut echo(&all), COMMAND_DEADLINE))
+    }
+
+    /// A gRPC call from outside to a host of the ingress gateway, in the clear.
+    pub(crate) fn ingress_grpc(&self, url: &str) -> Value {
+        let output = run(&mut echo(&["grpc", url, "--connect", &self.http]), COMMAND_DEADLINE);
+        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("no outcome: {error}: {output:?}"))
     }
 
     /// The same over TLS, trusting one CA (PEM).

@@ -20,6 +20,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         then: tls_to_backends,
     },
     Scenario {
+        name: "Ingress backend-protocol GRPCS",
+        given: &[],
+        key: Key::Instead { with: "ingress/backend-grpcs.yaml", without: "ingress/backend-grpc.yaml" },
+        then: grpc_over_tls,
+    },
+    Scenario {
+        name: "Ingress proxy-ssl-secret: the gateway shows a certificate",
+        given: &[],
+        key: Key::Instead { with: "ingress/backend-mutual.yaml", without: "ingress/backend-not-mutual.yaml" },
+        then: shown_to_backends,
+    },
+    Scenario {
         name: "Ingress affinity: sessions stay with a pod, and with a canary",
         given: &[],
         key: Key::Instead { with: "ingress/sessions.yaml", without: "ingress/sessions-none.yaml" },
@@ -30,6 +42,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         given: &[],
         key: Key::Instead { with: "ingress/mirror.yaml", without: "ingress/mirror-none.yaml" },
         then: copies,
+    },
+    Scenario {
+        name: "Ingress mirror-target over TLS, verified",
+        given: &["ingress/mirror-tls.yaml"],
+        key: Key::Manifest("authority/backend-cert/mirror-ca/istio-system"),
+        then: copies_over_tls,
     },
     Scenario {
         name: "Ingress ssl-passthrough: the application ends TLS",
@@ -51,6 +69,25 @@ fn tls_to_backends(given: &Given<'_>) -> anyhow::Result<()> {
         );
     }
     mesh.ingress("http://to-other.example.com/", &[]).status(503)
+}
+
+fn grpc_over_tls(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    mesh.eventually(|| {
+        let outcome = mesh.ingress_grpc("http://to-grpcs.example.com");
+        let reply = outcome.pointer("/replies/0").map(ToString::to_string).unwrap_or_default();
+        ensure!(outcome["status"] == "Ok" && reply.contains("hello"), "{outcome}");
+        Ok(())
+    })
+}
+
+fn shown_to_backends(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    let answer =
+        mesh.eventually(|| mesh.ingress("http://to-strict.example.com/", &[]).answered_by("strict-service"))?;
+    let shown = answer.body.pointer("/tls/client_certificate");
+    ensure!(shown.is_some_and(|shown| *shown == true), "the backend saw no certificate: {shown:?}");
+    Ok(())
 }
 
 fn sessions(given: &Given<'_>) -> anyhow::Result<()> {
@@ -90,10 +127,27 @@ fn cookie(answer: &Answer) -> anyhow::Result<String> {
     Ok(format!("cookie: {}", set.split(';').next().unwrap_or_default()))
 }
 
+/// Logs remember: each run has a path of its own.
+fn unseen_path() -> anyhow::Result<String> {
+    Ok(format!("/copied-{}", SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos()))
+}
+
+/// The target speaks nothing but TLS.
+fn copies_over_tls(given: &Given<'_>) -> anyhow::Result<()> {
+    let mesh = given.mesh;
+    let path = unseen_path()?;
+    let url = format!("http://mirror-tls.example.com{path}");
+    mesh.eventually(|| {
+        mesh.ingress(&url, &[]).answered_by("web-service")?;
+        let copy = mesh.eventually_logged("tls-service", &path)?;
+        ensure!(copy == format!("GET tls-service {path}"), "the copy has another host: {copy}");
+        Ok(())
+    })
+}
+
 fn copies(given: &Given<'_>) -> anyhow::Result<()> {
     let mesh = given.mesh;
-    // Logs remember: each run has a path of its own.
-    let path = format!("/copied-{}", SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos());
+    let path = unseen_path()?;
     let url = format!("http://mirror.example.com{path}?q=1");
     mesh.eventually(|| {
         mesh.ingress(&url, &[]).answered_by("web-service")?;

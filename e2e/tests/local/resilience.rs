@@ -68,6 +68,7 @@ fn black_hole(given: &Given<'_>) -> anyhow::Result<()> {
     let lost = mesh.get("frontend", &[&format!("http://ratings:9080{path}")]);
     lost.status(504)?;
     let elapsed = lost.answer().elapsed_ms;
+    eprintln!("    504 after {elapsed:.0} ms");
     ensure!((4900.0..5300.0).contains(&elapsed), "the deadline of 5 s came after {elapsed} ms");
     let tries = || -> usize {
         let logs = ["ratings-good", "ratings-bad"].map(|workload| mesh.proxy_log(workload));
@@ -97,6 +98,7 @@ fn ejected(given: &Given<'_>) -> anyhow::Result<()> {
         if std::env::var_os("MESH_LONG").is_some() {
             within(Duration::from_secs(60), || returned(mesh, caller, RATINGS))?;
             let out = before.elapsed().as_secs_f64();
+            eprintln!("    out for {out:.1} s of {caller}");
             ensure!((30.0..33.0).contains(&out), "it was out for {out:.1} s instead of 30");
         }
     }

@@ -30,6 +30,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         then: one_trace,
     },
     Scenario {
+        name: "S19 a trace that began in B3 headers goes on",
+        given: &["examples/bookinfo/gateway.yaml#VirtualService", "mesh/otlp.yaml"],
+        key: Key::Manifest("mesh/otlp-tracing.yaml"),
+        then: begun_in_b3,
+    },
+    Scenario {
         name: "S08 one request at the gateway gives one line, one count and one span, in the upstream's trace",
         given: &["examples/bookinfo/gateway.yaml#VirtualService", "mesh/otlp.yaml"],
         key: Key::Manifest("mesh/gateway-records.yaml"),
@@ -61,6 +67,25 @@ fn one_trace(given: &Given<'_>) -> anyhow::Result<()> {
         let complete = traces.values().find(|spans| covers_page(spans));
         let spans = complete.with_context(|| format!("no trace of a whole page: {:?}", sides(&traces)))?;
         hangs_together(spans)
+    })
+}
+
+fn begun_in_b3(given: &Given<'_>) -> anyhow::Result<()> {
+    let (mesh, begin) = (given.mesh, SystemTime::now());
+    let url = "http://bookinfo.example.com/productpage";
+    mesh.eventually(|| mesh.ingress(url, &[]).answered_by("productpage"))?;
+    mesh.eventually(|| {
+        let trace = format!("{:032x}", begin.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos());
+        let [id, span] = [format!("x-b3-traceid: {trace}"), "x-b3-spanid: 00000000000000ab".to_owned()];
+        let b3 = ["-H", &id, "-H", &span, "-H", "x-b3-sampled: 1"];
+        mesh.ingress(url, &b3).answered_by("productpage")?;
+        let traces = traces(mesh, begin)?;
+        let spans = traces.get(&trace).context("no span is in the client's trace")?;
+        let of_gateway = spans.iter().find(|span| span.service.starts_with("istio-ingressgateway."));
+        let of_gateway = of_gateway.context("the gateway has no span in the client's trace")?;
+        ensure!(of_gateway.parent == "00000000000000ab", "its parent is {}", of_gateway.parent);
+        ensure!(sides_of(spans).contains(PAGE[1]), "the upstream has no span in it: {spans:?}");
+        Ok(())
     })
 }
 

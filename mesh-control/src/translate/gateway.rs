@@ -3,7 +3,7 @@
 
 mod hosts;
 mod server;
-mod termination;
+pub(super) mod termination;
 
 use std::collections::BTreeMap;
 
@@ -87,7 +87,12 @@ fn add_gateway(
         let mut tell = |problem: Problem| report.push(gateway.object.blame(problem));
         let field = format!("spec.servers[{at}]");
         server::unsupported(declared, &field, &mut tell);
-        let kind = match server::kind(scope, declared, gateway.namespace()) {
+        let mut lacking = Vec::new();
+        let kind = server::kind(scope, declared, gateway.namespace(), &mut lacking);
+        for (name, message) in lacking {
+            tell(Problem::error(format!("{field}.{name}"), message));
+        }
+        let kind = match kind {
             Ok(kind) => kind,
             Err(message) => {
                 tell(Problem::error(format!("{field}.{}", message.0), message.1));
@@ -139,7 +144,7 @@ impl<'w> Context<'_, 'w> {
                 let redirect = declared.tls.as_ref().is_some_and(|tls| tls.https_redirect);
                 self.route(&mut port.http, &hosts, redirect);
             }
-            Kind::Tcp => port.tcp_routes.extend(self.connections(&hosts)),
+            Kind::Tcp => port.tcp_routes.extend(self.connections(&hosts, false)),
             Kind::Tls { tls, http } => {
                 if port.serves(&patterns) {
                     let message = "an older server has one of these hosts; this one is left out";
@@ -156,7 +161,7 @@ impl<'w> Context<'_, 'w> {
                     tls,
                     routes: http
                         .then(|| format!("https.{}.{}.{field}", self.binding.port, self.binding.gateway)),
-                    tcp_routes: if http { Vec::new() } else { self.connections(&hosts) },
+                    tcp_routes: if http { Vec::new() } else { self.connections(&hosts, true) },
                     origin: super::origin(self.gateway.object, field),
                 };
                 port.servers.push((server, table));
@@ -182,14 +187,22 @@ impl<'w> Context<'_, 'w> {
         }
     }
 
-    fn connections(&self, hosts: &[server::ServerHost]) -> Vec<TcpRoute> {
-        let meets = |service: &Item<'w, VirtualService>| !server::meeting(hosts, service).is_empty();
+    /// Where names are told, each VirtualService is asked about the hosts alone that the server gives it: others of the same
+    /// server may be another namespace's.
+    fn connections(&self, hosts: &[server::ServerHost], are_named: bool) -> Vec<TcpRoute> {
         let routes = |service: Item<'w, VirtualService>| {
-            let mut routes = tcp::tls_routes(self.scope, &service, self.binding);
-            routes.extend(tcp::tcp_routes(self.scope, &service, self.binding, &[]));
+            let admitted = server::meeting(hosts, &service);
+            if admitted.is_empty() {
+                return Vec::new();
+            }
+            let mut routes = tcp::tls_routes(self.scope, &service, self.binding, &admitted);
+            let names =
+                if are_named && !admitted.contains(&HostPattern::Any) { admitted } else { Vec::new() };
+            let all = tcp::tcp_routes(self.scope, &service, self.binding, &[]);
+            routes.extend(all.into_iter().map(|route| TcpRoute { sni_hosts: names.clone(), ..route }));
             routes
         };
-        self.bound().filter(meets).flat_map(routes).collect()
+        self.bound().flat_map(routes).collect()
     }
 
     /// VirtualServices that name the gateway and are exported to its namespace, the oldest first.

@@ -25,6 +25,7 @@ use mesh_core::model::{
     Admission, HostPattern, ListenerProtocol, RateLimit, Rule, Server, ServerTls, TlsMode,
 };
 
+use super::gateway::termination::meanwhile;
 use super::gateway::{Hosts, Port, Ports, listener_port};
 use super::scope::Scope;
 use crate::api::Item;
@@ -84,8 +85,10 @@ pub(crate) fn add(
 fn secured(scope: &Scope<'_>, ours: &[Item<'_, Ingress>]) -> BTreeSet<HostPattern> {
     let mut hosts = BTreeSet::new();
     for ingress in ours {
-        let usable =
-            |tls: &&IngressTls| scope.world.tls_secret(ingress.namespace(), &tls.secret_name).is_ok();
+        let usable = |tls: &&IngressTls| {
+            let secret = scope.world.tls_secret(ingress.namespace(), &tls.secret_name);
+            !secret.is_err_and(|error| error.is_absent())
+        };
         hosts.extend(ingress.spec.tls.iter().filter(usable).flat_map(|tls| tls_hosts(ingress, tls)));
     }
     hosts
@@ -193,9 +196,15 @@ fn terminated(
                 continue;
             }
             if let Err(error) = scope.world.tls_secret(ingress.namespace(), &tls.secret_name) {
-                let message = format!("{error}; these hosts are not served over HTTPS");
+                let message = if error.is_absent() {
+                    format!("{error}; these hosts are not served over HTTPS")
+                } else {
+                    meanwhile(&error)
+                };
                 report.push(ingress.object.blame(Problem::error(format!("{field}.secretName"), message)));
-                continue;
+                if error.is_absent() {
+                    continue;
+                }
             }
             for pattern in &patterns {
                 if let Some(rules) = hosts.remove(pattern) {

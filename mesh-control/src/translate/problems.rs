@@ -12,7 +12,9 @@ use std::collections::BTreeSet;
 use super::catalog::Catalog;
 use super::http::{self, Binding, MESH};
 use super::scope::{Client, Scope, pattern};
-use super::{authorization, cluster, destination, gateway, ingress, rate_limit, telemetry, tokens, workload};
+use super::{
+    authorization, cluster, destination, gateway, ingress, rate_limit, tcp, telemetry, tokens, workload,
+};
 use crate::api::core::Pod;
 use crate::api::ingress::Ingress;
 use crate::api::meta::StringMap;
@@ -85,6 +87,7 @@ fn virtual_service(
         }
         http::rules(&scope, service, Binding { gateway: &gateway, port: 80 }, report);
     }
+    tcp::problems(service, report);
     subsets(&scope, service, report);
 }
 

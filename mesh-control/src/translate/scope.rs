@@ -72,16 +72,11 @@ pub fn is_exported(export_to: &[String], fallback: &[String], namespace: &str, t
         })
 }
 
-/// How narrowly an object is exported: private before named namespaces before public (semantics.md 17).
-pub fn breadth(export_to: &[String], fallback: &[String]) -> u8 {
+/// How an object of `namespace` comes to be seen in `to`: as the namespace's own affair (0), because its list names the
+/// namespace (1), or like by everybody (2). For objects that [`is_exported`] there (semantics.md 17).
+pub fn breadth(export_to: &[String], fallback: &[String], namespace: &str, to: &str) -> u8 {
     let list = if export_to.is_empty() { fallback } else { export_to };
-    if list.is_empty() || list.iter().any(|entry| entry == "*") {
-        2
-    } else if list.iter().any(|entry| entry != "." && entry != "~") {
-        1
-    } else {
-        0
-    }
+    if list.is_empty() || list.iter().any(|entry| entry == "*") { 2 } else { u8::from(namespace != to) }
 }
 
 /// The domain of the cluster's services.

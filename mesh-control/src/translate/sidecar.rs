@@ -128,10 +128,10 @@ fn bound<'w>(scope: &Scope<'w>, port: u16) -> impl Iterator<Item = Item<'w, Virt
     })
 }
 
-/// Own and private first, then own, then exported by name, then public.
+/// What is for the client's namespace only comes first, then what is exported to it by name, then what is for all.
 fn rank(scope: &Scope<'_>, item: &Item<'_, VirtualService>) -> u8 {
-    let breadth = breadth(&item.spec.export_to, &scope.world.mesh_config().default_virtual_service_export_to);
-    if item.namespace() == scope.client.namespace && breadth == 0 { 0 } else { breadth }
+    let fallback = &scope.world.mesh_config().default_virtual_service_export_to;
+    breadth(&item.spec.export_to, fallback, item.namespace(), scope.client.namespace)
 }
 
 fn default_rule(scope: &Scope<'_>, service: &Service, port: u16) -> Rule {

@@ -6,10 +6,11 @@ use mesh_core::model::{HostPattern, TcpRoute, Weight};
 use super::destination::{cluster_name, weights};
 use super::http::{Binding, MESH};
 use super::origin;
-use super::scope::Scope;
+use super::scope::{Scope, covers, pattern};
 use crate::api::Item;
 use crate::api::meta::{StringMap, selects};
 use crate::api::networking::{L4MatchAttributes, RouteDestination, TlsMatchAttributes, VirtualService};
+use crate::problem::Problem;
 
 /// What a connection's match says of where it comes from and goes to.
 struct Side<'m> {
@@ -66,11 +67,13 @@ impl<'m> Side<'m> {
     }
 }
 
-/// Routes by server name, from the `tls` list.
+/// Routes by server name, from the `tls` list, as far as the names are `admitted`: a VirtualService is asked about its own
+/// hosts, and at a gateway about those that the server gives it (semantics.md 21).
 pub fn tls_routes(
     scope: &Scope<'_>,
     service: &Item<'_, VirtualService>,
     binding: Binding<'_>,
+    admitted: &[HostPattern],
 ) -> Vec<TcpRoute> {
     let namespace = service.namespace();
     let mut routes = Vec::new();
@@ -81,6 +84,7 @@ pub fn tls_routes(
             .filter(|m| Side::of_tls(m).applies(scope, binding, namespace, &[]))
             .flat_map(|m| &m.sni_hosts)
             .filter_map(|host| HostPattern::parse(host).ok())
+            .flat_map(|host| within(admitted, host))
             .collect();
         if !sni_hosts.is_empty() {
             routes.push(TcpRoute {
@@ -91,6 +95,39 @@ pub fn tls_routes(
         }
     }
     routes
+}
+
+/// The part of a name that is admitted.
+fn within(admitted: &[HostPattern], host: HostPattern) -> Vec<HostPattern> {
+    if admitted.iter().any(|outer| covers(outer, &host)) {
+        return vec![host];
+    }
+    admitted.iter().filter(|inner| covers(&host, inner)).cloned().collect()
+}
+
+/// The hosts of a VirtualService, in full.
+pub fn own_hosts(service: &Item<'_, VirtualService>) -> Vec<HostPattern> {
+    service.spec.hosts.iter().filter_map(|host| pattern(host, service.namespace())).collect()
+}
+
+/// Tells of server names that are not among the VirtualService's hosts.
+pub fn problems(service: &Item<'_, VirtualService>, report: &mut Vec<Problem>) {
+    let own = own_hosts(service);
+    for (at, route) in service.spec.tls.iter().enumerate() {
+        let matches = route.matches.iter().enumerate();
+        let names =
+            matches.flat_map(|(m, tls)| tls.sni_hosts.iter().enumerate().map(move |(n, name)| (m, n, name)));
+        for (m, n, name) in names {
+            let is_own =
+                HostPattern::parse(name).is_ok_and(|name| own.iter().any(|outer| covers(outer, &name)));
+            if !is_own {
+                let message = format!(
+                    "{name} is not within the hosts of the VirtualService; what is not has no effect"
+                );
+                report.push(Problem::error(format!("spec.tls[{at}].match[{m}].sniHosts[{n}]"), message));
+            }
+        }
+    }
 }
 
 /// Routes for all bytes, from the `tcp` list.

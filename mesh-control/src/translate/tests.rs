@@ -1,8 +1,10 @@
 //! Whole manifests in, model out.
 
 mod bookinfo;
+mod delegates;
 mod destination_rules;
 mod egress;
+mod forwarding;
 mod gateways;
 mod ingress;
 mod limits;
@@ -13,6 +15,7 @@ mod rules;
 mod slices;
 mod telemetry;
 mod tokens;
+mod virtual_services;
 mod visibility;
 mod workloads;
 

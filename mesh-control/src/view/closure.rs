@@ -111,7 +111,8 @@ impl Collector<'_, '_> {
         }
     }
 
-    /// A certificate with its key, or trust anchors alone.
+    /// A certificate with its key, or trust anchors alone. What is incomplete travels too: a proxy refuses it, and goes on
+    /// with the last good one.
     fn secret(&mut self, full: &str) {
         if !self.secrets.insert(full.to_owned()) {
             return;
@@ -119,13 +120,12 @@ impl Collector<'_, '_> {
         let Some((namespace, name)) = full.split_once('/') else { return };
         let world = self.scope.world;
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap_or_default();
-        let pair = world.tls_secret(namespace, name).ok();
+        let parts = world.tls_parts(namespace, name);
         let anchors = world.trust_secret(namespace, name).ok();
-        if pair.is_none() && anchors.is_none() {
+        if parts.is_none() && anchors.is_none() {
             return;
         }
-        let (certificates, private_key) =
-            pair.map(|pair| (text(pair.certificates), text(pair.key))).unwrap_or_default();
+        let [certificates, private_key] = parts.unwrap_or_default().map(text);
         let trust_anchors = anchors.map(text).unwrap_or_default();
         let secret = Secret { name: full.to_owned(), certificates, private_key, trust_anchors };
         self.resources.push(Resource::Secret(secret));

@@ -15,7 +15,7 @@ use crate::api::meta::selects;
 use crate::api::networking::ServiceEntry;
 use crate::api::{Content, Item, Key, Kind};
 use crate::translate::scope::CLUSTER_DOMAIN;
-use crate::world::{Touched, World, may_be, service_of};
+use crate::world::{Touched, World, service_of};
 
 /// The host whose endpoints a resource has.
 pub(super) fn host(resource: &Resource) -> Option<&str> {
@@ -76,17 +76,17 @@ fn pods(touched: &Touched) -> impl Iterator<Item = &Key> {
     touched.keys.iter().filter(|key| key.kind == Kind::Pod)
 }
 
-/// The hosts of services of which a slice was touched, or has an endpoint that is a touched pod. Slices by hand are few.
+/// The hosts of services of which a slice was touched, or lists the address of a touched pod: no endpoint is taken as a pod
+/// that has not its address.
 fn sliced_hosts(before: &World, after: &World, touched: &Touched) -> HashSet<String> {
     let both = [before, after];
-    let touched_pods: Vec<_> = pods(touched)
-        .flat_map(|key| both.map(|world| world.get::<Pod>(&key.namespace, &key.name)))
-        .flatten()
-        .collect();
-    let slices = both.into_iter().flat_map(|world| world.all::<EndpointSlice>());
-    let changed = slices.filter(|slice| {
-        touched.keys.contains(&slice.object.key) || touched_pods.iter().any(|pod| may_be(slice, pod))
-    });
+    let of = |key: &Key| both.map(|world| world.get::<Pod>(&key.namespace, &key.name));
+    let addresses = pods(touched).flat_map(of).flatten().filter_map(|pod| pod.status.pod_ip);
+    let addresses: BTreeSet<_> = addresses.collect();
+    let keys = touched.keys.iter().filter(|key| key.kind == Kind::EndpointSlice);
+    let own = keys.flat_map(|key| both.map(|world| world.get::<EndpointSlice>(&key.namespace, &key.name)));
+    let listing = addresses.into_iter().flat_map(|address| both.map(|world| world.slices_at(address)));
+    let changed = own.flatten().chain(listing.flatten());
     changed.filter_map(|slice| Some(host_of(service_of(&slice)?, slice.namespace()))).collect()
 }
 

@@ -21,24 +21,22 @@ impl Objects {
     }
 
     /// Takes in an object, in place of that of the same name.
-    pub(super) fn insert(&mut self, object: Object) {
+    pub(super) fn insert(&mut self, object: Arc<Object>) {
         let key = &object.key;
         let part = self.0.entry((key.kind, Arc::clone(&key.namespace))).or_default();
-        Arc::make_mut(part).insert(Arc::clone(&key.name), Arc::new(object));
+        Arc::make_mut(part).insert(Arc::clone(&key.name), object);
     }
 
-    /// Takes an object out, and says whether it was there.
-    pub(super) fn remove(&mut self, key: &Key) -> bool {
+    /// Takes an object out, if it is there.
+    pub(super) fn remove(&mut self, key: &Key) -> Option<Arc<Object>> {
         let place = (key.kind, Arc::clone(&key.namespace));
-        let Some(part) = self.0.get_mut(&place).filter(|part| part.contains_key(&key.name)) else {
-            return false;
-        };
+        let part = self.0.get_mut(&place).filter(|part| part.contains_key(&key.name))?;
         let rest = Arc::make_mut(part);
-        rest.remove(&key.name);
+        let removed = rest.remove(&key.name);
         if rest.is_empty() {
             self.0.remove(&place);
         }
-        true
+        removed
     }
 
     /// All, ordered by kind, namespace and name.

@@ -36,7 +36,21 @@ pub enum InvalidSecret {
     NotBase64(String, &'static str),
 }
 
+impl InvalidSecret {
+    /// Whether there is no Secret at all: then nobody means its last content to be used any longer.
+    pub const fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent(_))
+    }
+}
+
 impl World {
+    /// What there is of a Secret's certificate and key, if there is a Secret; an empty part is one that nobody can use.
+    pub fn tls_parts(&self, namespace: &str, name: &str) -> Option<[Vec<u8>; 2]> {
+        let secret = self.get::<Secret>(namespace, name)?;
+        let part = |names| any_of(secret.spec, names, &String::new).ok().flatten().unwrap_or_default();
+        Some([part(["tls.crt", "cert"]), part(["tls.key", "key"])])
+    }
+
     /// Certificate and key of a Secret of type `kubernetes.io/tls`, or of one in Istio's older form.
     ///
     /// # Errors
@@ -81,7 +95,9 @@ fn any_of(
     full: &dyn Fn() -> String,
 ) -> Result<Option<Vec<u8>>, InvalidSecret> {
     for name in names {
-        if let Some(value) = secret.value(name).map_err(|_| InvalidSecret::NotBase64(full(), name))? {
+        let value = secret.value(name).map_err(|_| InvalidSecret::NotBase64(full(), name))?;
+        // Kubernetes wants both keys to be there in a Secret of type kubernetes.io/tls, so that what is missing is empty.
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
             return Ok(Some(value));
         }
     }

@@ -12,10 +12,10 @@ use mesh_core::model::is_neighbourhood;
 
 use super::World;
 use super::endpoints::{PodEndpoint, ServiceEndpoint, target_port};
-use crate::api::Item;
 use crate::api::core::{IntOrString, Pod, Service, ServicePort};
 use crate::api::discovery::{AddressType, Endpoint, EndpointSlice, SERVICE_NAME};
 use crate::api::meta::{StringMap, selects};
+use crate::api::{Item, Kind};
 
 /// An address that a slice gives and that is no pod's.
 #[derive(Debug, Clone, Copy)]
@@ -69,15 +69,6 @@ pub fn service_of<'w>(slice: &Item<'w, EndpointSlice>) -> Option<&'w str> {
     slice.object.meta.label(SERVICE_NAME).filter(|name| !name.is_empty())
 }
 
-/// Whether something in a slice is taken as this pod, or was before the pod changed.
-pub fn may_be(slice: &Item<'_, EndpointSlice>, pod: &Item<'_, Pod>) -> bool {
-    let has_address = |text: &String| pod.status.pod_ip.is_some() && text.parse().ok() == pod.status.pod_ip;
-    slice.endpoints.iter().any(|endpoint| {
-        named(slice, endpoint) == Some((pod.namespace(), pod.name()))
-            || endpoint.addresses.iter().any(has_address)
-    })
-}
-
 impl World {
     /// Adds what a service's slices say to the pods that it selects.
     pub(super) fn add_slices<'w>(
@@ -115,10 +106,18 @@ impl World {
     }
 
     /// Pods by address; those in their node's network share theirs with others and are not told by it.
-    fn pods_at(&self, wanted: BTreeSet<IpAddr>) -> BTreeMap<IpAddr, Item<'_, Pod>> {
-        let pods = self.all::<Pod>().filter(|pod| !pod.spec.spec.host_network && !is_finished(pod));
-        pods.filter_map(|pod| Some((pod.status.pod_ip.filter(|address| wanted.contains(address))?, pod)))
-            .collect()
+    pub(super) fn pods_at(&self, wanted: BTreeSet<IpAddr>) -> BTreeMap<IpAddr, Item<'_, Pod>> {
+        let pods =
+            |address| self.by_address.at(Kind::Pod, address).filter_map(|key| Item::of(self.object(key)?));
+        let usable = |pod: &Item<'_, Pod>| !pod.spec.spec.host_network && !is_finished(pod);
+        let of = |address| Some((address, pods(address).filter(usable).last()?));
+        wanted.into_iter().filter_map(of).collect()
+    }
+
+    /// The slices that list an address, whatever comes of it.
+    pub fn slices_at(&self, address: IpAddr) -> impl Iterator<Item = Item<'_, EndpointSlice>> {
+        let keys = self.by_address.at(Kind::EndpointSlice, address);
+        keys.filter_map(|key| Item::of(self.object(key)?))
     }
 
     /// What a candidate is; `None` for a pod that the service selects itself, or that is not there.

@@ -146,7 +146,8 @@ fn secrets_give_certificate_and_key() {
         &(secret("plain", "stringData: {tls.crt: C, tls.key: K}")
             + &secret("coded", "data: {tls.crt: Qw==, tls.key: Sw==, ca.crt: Ug==}")
             + &secret("bad", "data: {tls.crt: '!', tls.key: Sw==}")
-            + &secret("half", "data: {tls.crt: Qw==}")),
+            + &secret("half", "data: {tls.crt: Qw==}")
+            + &secret("empty", "data: {tls.crt: Qw==, tls.key: ''}")),
     );
     let plain = world.tls_secret("default", "plain").unwrap();
     assert_eq!((plain.certificates.as_slice(), plain.key.as_slice()), (&b"C"[..], &b"K"[..]));
@@ -154,6 +155,7 @@ fn secrets_give_certificate_and_key() {
     for (name, message) in [
         ("bad", "secret default/bad: tls.crt is not base64; write plain text under stringData"),
         ("half", "secret default/half has no tls.key"),
+        ("empty", "secret default/empty has no tls.key"),
         ("absent", "secret default/absent does not exist"),
     ] {
         assert_eq!(world.tls_secret("default", name).unwrap_err().to_string(), message);

@@ -146,7 +146,11 @@ impl Refused {
     const fn counter(&self) -> Option<Counter> {
         match self {
             Self::MutualTlsRequired(_) => Some(Counter::PlaintextRefused),
-            Self::Handshake(_) | Self::HandshakeTimeout | Self::WrongPeer => Some(Counter::HandshakesFailed),
+            Self::Handshake(_)
+            | Self::HandshakeTimeout
+            | Self::WrongPeer
+            | Self::NoSecret(_)
+            | Self::Configuration(_) => Some(Counter::HandshakesFailed),
             _ => None,
         }
     }

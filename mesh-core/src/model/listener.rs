@@ -96,9 +96,19 @@ impl ServerTls {
         Self { mode, secret, ..Self::default() }
     }
 
-    /// Every secret that the server needs.
+    /// Every secret that the server names.
     pub fn secrets(&self) -> impl Iterator<Item = &String> {
-        self.secret.iter().chain(&self.more_secrets).chain(&self.trust)
+        self.certificates().chain(&self.trust)
+    }
+
+    /// The secrets whose certificates are shown, the first choice first.
+    pub fn certificates(&self) -> impl Iterator<Item = &String> {
+        self.secret.iter().chain(&self.more_secrets)
+    }
+
+    /// Whether clients may or must show a certificate of an authority that is trusted.
+    pub const fn asks_for_certificate(&self) -> bool {
+        matches!(self.mode, TlsMode::Mutual | TlsMode::OptionalMutual)
     }
 }
 

@@ -31,9 +31,10 @@ fn merged(mut secret: Secret, last: Option<&Secret>) -> (Secret, Option<TlsError
     (secret, pair.and(anchors).err())
 }
 
-/// Secrets that hold trust anchors alone have none.
+/// Secrets that hold trust anchors alone have none. One that holds nothing has been emptied.
 fn pair(secret: &Secret) -> Result<(), TlsError> {
-    if secret.certificates.is_empty() && secret.private_key.is_empty() {
+    let has_neither = secret.certificates.is_empty() && secret.private_key.is_empty();
+    if has_neither && !secret.trust_anchors.is_empty() {
         return Ok(());
     }
     gateway::check_pair(&secret.certificates, &secret.private_key)
@@ -87,6 +88,12 @@ mod tests {
         let bad = Secret { certificates: String::new(), ..new.clone() };
         let expected = Secret { trust_anchors: new.trust_anchors.clone(), ..old.clone() };
         assert_eq!(taken(&bad, Some(&old)).0, expected);
+        let emptied = Secret { private_key: String::new(), ..old.clone() };
+        assert_eq!(taken(&emptied, Some(&old)).0, old, "without its key");
+        let nothing = Secret { certificates: String::new(), trust_anchors: String::new(), ..emptied };
+        let (kept, refused) = taken(&nothing, Some(&old));
+        assert_eq!(kept, Secret { trust_anchors: String::new(), ..old.clone() }, "without anything");
+        assert!(refused.is_some());
         let alone = Secret { certificates: String::new(), private_key: String::new(), ..new };
         assert_eq!(taken(&alone, Some(&old)), (alone.clone(), None));
     }

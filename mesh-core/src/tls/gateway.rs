@@ -18,7 +18,7 @@ use crate::model::{CipherSuite, Secret, ServerTls, TlsMode, TlsVersion};
 pub struct Parts<'a> {
     /// How TLS is handled.
     pub tls: &'a ServerTls,
-    /// The certificates with their keys, at least one.
+    /// The certificates with their keys, at least one of which can be used.
     pub certificates: &'a [Arc<Secret>],
     /// Whom to trust; the first certificate's secret when it is not named apart.
     pub trust: &'a Secret,
@@ -36,7 +36,7 @@ pub fn server_config(parts: Parts<'_>) -> Result<Arc<ServerConfig>, TlsError> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions(parts.tls)?)
         .map_err(TlsError::Pair)?;
-    let asks_for_certificate = matches!(parts.tls.mode, TlsMode::Mutual | TlsMode::OptionalMutual);
+    let asks_for_certificate = parts.tls.asks_for_certificate();
     let builder = if asks_for_certificate {
         builder.with_client_cert_verifier(client_verifier(parts.tls, parts.trust)?)
     } else {
@@ -95,8 +95,14 @@ impl Certificates {
         let certified = |secret: &Arc<Secret>| {
             certified(&secret.certificates, &secret.private_key, provider).map(Arc::new)
         };
-        let all: Vec<_> = secrets.iter().map(certified).collect::<Result<_, _>>()?;
-        if all.is_empty() { Err(TlsError::Missing("certificate")) } else { Ok(Self(all)) }
+        let (usable, refused): (Vec<_>, Vec<_>) = secrets.iter().map(certified).partition(Result::is_ok);
+        let usable: Vec<_> = usable.into_iter().flatten().collect();
+        // One of several that is of no use leaves the others to be shown.
+        match refused.into_iter().find_map(Result::err) {
+            Some(error) if usable.is_empty() => Err(error),
+            None if usable.is_empty() => Err(TlsError::Missing("certificate")),
+            _ => Ok(Self(usable)),
+        }
     }
 }
 

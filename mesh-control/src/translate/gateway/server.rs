@@ -2,7 +2,7 @@
 
 use mesh_core::model::{HostPattern, ListenerProtocol, ServerTls, TlsMode};
 
-use super::termination;
+use super::termination::{self, Wrong};
 use crate::api::Item;
 use crate::api::networking::{Server, ServerTlsMode, VirtualService};
 use crate::problem::Problem;
@@ -29,17 +29,18 @@ impl Kind {
     }
 }
 
-/// What a server speaks, or which field says something that cannot be, and why.
+/// What a server speaks, or which field says something that cannot be, and why. Secrets that it lacks are `lacking`.
 pub(super) fn kind(
     scope: &Scope<'_>,
     server: &Server,
     namespace: &str,
-) -> Result<Kind, (&'static str, String)> {
+    lacking: &mut Vec<Wrong>,
+) -> Result<Kind, Wrong> {
     match server.port.protocol.to_ascii_uppercase().as_str() {
         "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" => Ok(Kind::Http),
         "TCP" | "MONGO" | "MYSQL" | "REDIS" if server.tls.is_none() => Ok(Kind::Tcp),
-        "HTTPS" => tls(scope, server, namespace, true),
-        "TLS" | "TCP" => tls(scope, server, namespace, false),
+        "HTTPS" => tls(scope, server, namespace, true, lacking),
+        "TLS" | "TCP" => tls(scope, server, namespace, false, lacking),
         other => Err((
             "port.protocol",
             format!("{other:?} is not a protocol; allowed: HTTP, HTTPS, GRPC, HTTP2, TLS, TCP"),
@@ -52,7 +53,8 @@ fn tls(
     server: &Server,
     namespace: &str,
     http: bool,
-) -> Result<Kind, (&'static str, String)> {
+    lacking: &mut Vec<Wrong>,
+) -> Result<Kind, Wrong> {
     let Some(settings) = &server.tls else {
         return Err(("tls", "a server of this protocol needs tls".to_owned()));
     };
@@ -69,7 +71,7 @@ fn tls(
             ServerTls { subject_alt_names: settings.subject_alt_names.clone(), ..ServerTls::new(mode, None) }
         }
         TlsMode::Simple | TlsMode::Mutual | TlsMode::OptionalMutual => {
-            termination::tls(scope, settings, mode, namespace)?
+            termination::tls(scope, settings, mode, namespace, lacking)?
         }
     };
     Ok(Kind::Tls { tls, http: http && mode != TlsMode::Passthrough })

@@ -7,21 +7,24 @@ use mesh_core::model::{CipherSuite, ServerTls, TlsMode, TlsVersion};
 use crate::api::networking::{ServerTlsSettings, TlsProtocol};
 use crate::problem::Problem;
 use crate::translate::scope::Scope;
+use crate::world::InvalidSecret;
 
 /// A field that says something that cannot be, and why.
-type Wrong = (&'static str, String);
+pub(super) type Wrong = (&'static str, String);
 
-/// The settings of a server that terminates TLS.
+/// The settings of a server that terminates TLS. A Secret that is missing or lacks something is `lacking`, and leaves the
+/// server where it is: without it, its hosts would be another server's that may ask less of clients.
 ///
 /// # Errors
-/// When a Secret is missing or lacks what the mode needs, or nothing is left to speak.
+/// When no Secret is named, or nothing is left to speak.
 pub(super) fn tls(
     scope: &Scope<'_>,
     settings: &ServerTlsSettings,
     mode: TlsMode,
     gateway: &str,
+    lacking: &mut Vec<Wrong>,
 ) -> Result<ServerTls, Wrong> {
-    let mut secrets = certificates(scope, settings, gateway)?.into_iter();
+    let mut secrets = certificates(scope, settings, gateway, lacking)?.into_iter();
     let mut tls = ServerTls::new(mode, secrets.next());
     tls.more_secrets = secrets.collect();
     (tls.min_version, tls.max_version) = versions(settings)?;
@@ -33,7 +36,7 @@ pub(super) fn tls(
         ));
     }
     if mode != TlsMode::Simple {
-        ask_for_certificate(scope, settings, gateway, &mut tls)?;
+        ask_for_certificate(scope, settings, gateway, &mut tls, lacking)?;
     }
     Ok(tls)
 }
@@ -42,29 +45,47 @@ fn certificates(
     scope: &Scope<'_>,
     settings: &ServerTlsSettings,
     gateway: &str,
+    lacking: &mut Vec<Wrong>,
 ) -> Result<Vec<String>, Wrong> {
     let names = match &settings.credential_names[..] {
         [] => std::slice::from_ref(&settings.credential_name),
         several => several,
     };
-    names.iter().map(|name| secret(scope, name, gateway)).collect()
+    names.iter().map(|name| secret(scope, name, gateway, lacking)).collect()
 }
 
 /// The secret lies beside the gateway's pod, as Istio has it, or, for a shared gateway, beside the Gateway: never in a
 /// third namespace, so that no tenant serves another's certificate (TN-02).
-fn secret(scope: &Scope<'_>, named: &str, gateway: &str) -> Result<String, Wrong> {
+fn secret(scope: &Scope<'_>, named: &str, gateway: &str, lacking: &mut Vec<Wrong>) -> Result<String, Wrong> {
     let name = bare(named);
     if name.is_empty() {
         let message = "the certificate must be named here; files of the gateway are not read";
         return Err(("tls.credentialName", message.to_owned()));
     }
     let pod = scope.client.namespace;
+    let other = Some(gateway).filter(|_| scope.is_shared_gateway());
     match scope.world.tls_secret(pod, name) {
         Ok(_) => Ok(format!("{pod}/{name}")),
-        Err(_) if scope.is_shared_gateway() && scope.world.tls_secret(gateway, name).is_ok() => {
-            Ok(format!("{gateway}/{name}"))
-        }
-        Err(error) => Err(("tls.credentialName", format!("{error}; the server is left out"))),
+        Err(error) => match other.map(|other| (other, scope.world.tls_secret(other, name))) {
+            Some((other, Ok(_))) => Ok(format!("{other}/{name}")),
+            Some((other, Err(theirs))) if error.is_absent() && !theirs.is_absent() => {
+                lacking.push(("tls.credentialName", meanwhile(&theirs)));
+                Ok(format!("{other}/{name}"))
+            }
+            _ => {
+                lacking.push(("tls.credentialName", meanwhile(&error)));
+                Ok(format!("{pod}/{name}"))
+            }
+        },
+    }
+}
+
+/// What is wrong with a Secret, and what becomes of handshakes until it is right.
+pub(crate) fn meanwhile(error: &InvalidSecret) -> String {
+    if error.is_absent() {
+        format!("{error}; until it does, handshakes fail")
+    } else {
+        format!("{error}; gateways go on with its last good content, and where there is none handshakes fail")
     }
 }
 
@@ -72,13 +93,13 @@ fn bare(name: &str) -> &str {
     name.trim_start_matches("kubernetes://").trim_start_matches("kubernetes-gateway://")
 }
 
-/// What is asked of the client's certificate. Without anyone to trust there is no server: it could let nobody in, and
-/// must not let everybody in.
+/// What is asked of the client's certificate. Without anyone to trust nobody is let in.
 fn ask_for_certificate(
     scope: &Scope<'_>,
     settings: &ServerTlsSettings,
     gateway: &str,
     tls: &mut ServerTls,
+    lacking: &mut Vec<Wrong>,
 ) -> Result<(), Wrong> {
     let apart = bare(&settings.ca_cert_credential_name);
     let (field, trusted) = if apart.is_empty() {
@@ -92,9 +113,8 @@ fn ask_for_certificate(
     };
     let (namespace, name) = trusted.split_once('/').unwrap_or_default();
     if let Err(error) = scope.world.trust_secret(namespace, name) {
-        let message =
-            format!("{error}, whose client certificates to trust is not said; the server is left out");
-        return Err((field, message));
+        let message = format!("{error}, whose client certificates to trust is not said; handshakes fail");
+        lacking.push((field, message));
     }
     tls.subject_alt_names.clone_from(&settings.subject_alt_names);
     let hash = |hash: &String| hexadecimal(hash).ok_or_else(|| wrong("tls.verifyCertificateHash", hash));

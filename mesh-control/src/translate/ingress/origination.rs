@@ -4,11 +4,17 @@
 use mesh_core::model::{ClusterTls, Host, Protocol};
 
 use super::annotations::{alone, field, get};
-use super::upstream::{Spoken, plain_origination};
 use crate::api::Item;
 use crate::api::ingress::Ingress;
 use crate::problem::Problem;
 use crate::world::World;
+
+/// What a backend is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spoken {
+    pub(super) protocol: Protocol,
+    pub(super) tls: bool,
+}
 
 /// What the backend is spoken to in, where that is not left to the service's port.
 pub(super) fn protocol(ingress: &Item<'_, Ingress>) -> Option<Spoken> {
@@ -45,10 +51,14 @@ pub(super) fn of_backend(
     if matches!(rule, ClusterTls::Originate { .. }) && !is_said {
         return Ok(rule);
     }
-    let secret = secret(world, ingress)?;
+    originate(ingress, secret(world, ingress)?.as_ref())
+}
+
+/// TLS as the annotations say, with what their Secret holds.
+fn originate(ingress: &Item<'_, Ingress>, secret: Option<&TlsSecret>) -> Result<ClusterTls, Problem> {
     let verified = is_verified(ingress);
-    let trusted = secret.as_ref().filter(|secret| secret.has_anchors && verified);
-    let shown = secret.as_ref().filter(|secret| secret.has_certificate);
+    let trusted = secret.filter(|secret| secret.has_anchors && verified);
+    let shown = secret.filter(|secret| secret.has_certificate);
     Ok(ClusterTls::Originate {
         sni: server_name(ingress)?,
         subject_alt_names: Vec::new(),
@@ -63,6 +73,18 @@ pub(super) fn of_backend(
 /// the backend alone, so that ingress-nginx's default, no verification, is not ours.
 pub(super) fn of_mirror(rule: ClusterTls) -> ClusterTls {
     if matches!(rule, ClusterTls::Originate { .. }) { rule } else { plain_origination() }
+}
+
+/// TLS with everything at its default: the destination's own name, the system's roots.
+const fn plain_origination() -> ClusterTls {
+    ClusterTls::Originate {
+        sni: None,
+        subject_alt_names: Vec::new(),
+        trust_anchors: None,
+        client_certificate: None,
+        private_key: None,
+        insecure_skip_verify: false,
+    }
 }
 
 fn is_verified(ingress: &Item<'_, Ingress>) -> bool {
@@ -120,11 +142,14 @@ pub(super) fn problems(world: &World, ingress: &Item<'_, Ingress>, tell: &mut dy
         alone(ingress, "proxy-ssl-", "backend-protocol HTTPS or GRPCS", tell);
         return;
     }
-    if let Err(problem) = of_backend(world, ingress, ClusterTls::Auto) {
-        tell(problem);
-        return;
+    let secret = match secret(world, ingress) {
+        Ok(secret) => secret,
+        Err(problem) => return tell(problem),
+    };
+    if let Err(problem) = originate(ingress, secret.as_ref()) {
+        return tell(problem);
     }
-    let has_anchors = secret(world, ingress).ok().flatten().is_some_and(|secret| secret.has_anchors);
+    let has_anchors = secret.is_some_and(|secret| secret.has_anchors);
     if is_verified(ingress) && !has_anchors {
         let message = "there is no proxy-ssl-secret with a ca.crt; the backend's certificate must be of an authority that \
                        the gateway's system trusts";

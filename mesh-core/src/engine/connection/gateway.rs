@@ -5,9 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use super::outbound::{Inside, tell};
 use super::terminate::{self, Terminated};
@@ -227,13 +225,8 @@ fn server_for(worker: &Worker, port: u16, sni: Option<&Host>) -> Result<Server, 
 
 /// Ends a handshake for a name that nobody serves (RFC 6066 §3), or for none where one is needed (RFC 8446 §9.2). Nobody
 /// else's certificate is shown.
-async fn refuse_name(mut stream: Ahead<TcpStream>, sni: Option<&Host>, wait: Duration) {
+async fn refuse_name(stream: Ahead<TcpStream>, sni: Option<&Host>, wait: Duration) {
     const UNRECOGNIZED_NAME: u8 = 112;
     const MISSING_EXTENSION: u8 = 109;
-    let why = if sni.is_some() { UNRECOGNIZED_NAME } else { MISSING_EXTENSION };
-    // A record of type alert, with the version that all records before a handshake carry; level fatal.
-    let record = [21, 3, 3, 0, 2, 2, why];
-    if let Ok(Ok(())) = timeout(wait, stream.write_all(&record)).await {
-        terminate::part(stream).await;
-    }
+    terminate::alert(stream, if sni.is_some() { UNRECOGNIZED_NAME } else { MISSING_EXTENSION }, wait).await;
 }

@@ -80,7 +80,13 @@ pub(super) async fn gateway(
     stream: Ahead<TcpStream>,
     server: &ServerTls,
 ) -> Result<Terminated, Refused> {
-    let config = worker.gateway_certificates().config(&worker.snapshot(), server)?;
+    let config = match worker.gateway_certificates().config(&worker.snapshot(), server) {
+        Ok(config) => config,
+        Err(refused) => {
+            Box::pin(alert(stream, INTERNAL_ERROR, worker.limits().handshake)).await;
+            return Err(refused);
+        }
+    };
     let stream = handshake(worker, stream, config).await?;
     let mut tls = tls_facts(&stream);
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
@@ -102,6 +108,18 @@ async fn handshake(
     };
     Box::pin(part(stream)).await;
     Err(Refused::Handshake(error))
+}
+
+/// A server that has nothing to show, for a reason of its own (RFC 8446 §6.2).
+const INTERNAL_ERROR: u8 = 80;
+
+/// Ends a handshake that has not begun with a fatal alert.
+pub(super) async fn alert(mut stream: Ahead<TcpStream>, why: u8, wait: Duration) {
+    // A record of type alert, with the version that all records before a handshake carry; level fatal.
+    let record = [21, 3, 3, 0, 2, 2, why];
+    if let Ok(Ok(())) = timeout(wait, stream.write_all(&record)).await {
+        part(stream).await;
+    }
 }
 
 /// Ends a connection on which an alert has been sent, so that it arrives: were bytes of the client's unread, closing would
@@ -155,12 +173,17 @@ struct Made {
 }
 
 impl GatewayCertificates {
-    /// The configuration of a server, made on first use.
+    /// The configuration of a server, made on first use. Of several certificates those count that are there.
     fn config(&self, snapshot: &Snapshot, tls: &ServerTls) -> Result<Arc<ServerConfig>, Refused> {
-        let secret = |name: &String| {
-            snapshot.secret(name).cloned().ok_or_else(|| Refused::NoSecret(Some(name.clone())))
-        };
-        let secrets: Vec<_> = tls.secrets().map(secret).collect::<Result<_, _>>()?;
+        let mut secrets: Vec<_> =
+            tls.certificates().filter_map(|name| snapshot.secret(name).cloned()).collect();
+        let trusted = tls.trust.as_ref().or(tls.secret.as_ref());
+        let trusted = trusted.and_then(|name| snapshot.secret(name));
+        if secrets.is_empty() || (tls.asks_for_certificate() && trusted.is_none()) {
+            return Err(Refused::NoSecret(tls.secret.clone()));
+        }
+        let trusted = trusted.unwrap_or(&secrets[0]).clone();
+        secrets.push(trusted);
         let mut made = self.0.borrow_mut();
         let of_these = |held: &&Made| held.tls == *tls && same(&held.secrets, &secrets);
         if let Some(held) = made.iter().find(of_these) {
@@ -178,13 +201,9 @@ fn same(left: &[Arc<Secret>], right: &[Arc<Secret>]) -> bool {
     left.len() == right.len() && left.iter().zip(right).all(|(left, right)| Arc::ptr_eq(left, right))
 }
 
-/// `secrets` are those of [`ServerTls::secrets`], in its order.
+/// `secrets` are the certificates and then whose authorities are trusted.
 fn make(tls: &ServerTls, secrets: &[Arc<Secret>]) -> Result<Arc<ServerConfig>, Refused> {
-    let (first, last) = secrets.first().zip(secrets.last()).ok_or(Refused::NoSecret(None))?;
-    let (certificates, trust) = match tls.trust {
-        Some(_) => (&secrets[..secrets.len() - 1], last),
-        None => (secrets, first),
-    };
+    let (trust, certificates) = secrets.split_last().ok_or(Refused::NoSecret(None))?;
     tls::gateway::server_config(tls::gateway::Parts { tls, certificates, trust })
         .map_err(Refused::Configuration)
 }

@@ -106,6 +106,17 @@ fn modes_and_client_certificates() {
 }
 
 #[test]
+fn of_several_certificates_those_are_shown_that_can_be() {
+    let issuer = issuer();
+    let good = leaf(&issuer, dns("a.example"), ECDSA);
+    let keyless = Secret { private_key: String::new(), ..good.clone() };
+    let simple = ServerTls::new(TlsMode::Simple, None);
+    let both = server(&simple, &[&keyless, &good]).unwrap();
+    assert!(handshake(&both, &client(&issuer, None, plain())).is_ok());
+    assert!(server(&simple, &[&keyless]).is_err());
+}
+
+#[test]
 fn mutual_tls_without_trust_anchors_is_no_configuration() {
     let mut certificate = leaf(&issuer(), dns("a.example"), ECDSA);
     certificate.trust_anchors.clear();
