@@ -60,6 +60,9 @@ pub(crate) enum Command {
     Uninstall(Cluster),
     /// Look whether a cluster can have the mesh, or whether the one that it has works.
     Check(Check),
+    /// Show what of another mesh's objects would behave differently here.
+    #[command(subcommand)]
+    Migrate(From),
     /// Print a completion script for a shell.
     Completions(Completions),
     /// Enters the namespaces of a mesh.
@@ -357,6 +360,25 @@ pub(crate) struct Check {
     /// Look whether the mesh can be installed, and change nothing.
     #[arg(long)]
     pub(crate) before: bool,
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+}
+
+/// Whose objects.
+#[derive(Debug, Subcommand)]
+pub(crate) enum From {
+    /// Istio's: those of files, or of the cluster; nothing is changed.
+    Istio(Migrate),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Manifest, or folder of manifests, instead of the cluster's objects; `-` is standard input.
+    #[arg(long = "file", short, num_args = 1.., value_name = "FILE_OR_DIR")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Only objects of this namespace.
+    #[arg(long, short)]
+    pub(crate) namespace: Option<String>,
     #[command(flatten)]
     pub(crate) cluster: Cluster,
 }

@@ -13,6 +13,7 @@ pub(crate) mod inject;
 pub(crate) mod install;
 pub(crate) mod lint;
 pub(crate) mod logs;
+pub(crate) mod migrate;
 mod offline;
 pub(crate) mod status;
 pub(crate) mod test;

@@ -152,6 +152,11 @@ impl From<Selected> for Selection {
     }
 }
 
+/// All objects of a cluster.
+pub(super) async fn cluster_world(remote: &Remote) -> anyhow::Result<World> {
+    cluster::world(remote).await
+}
+
 /// The failure with its exit code: 3 where what is needed cannot be reached.
 pub(super) fn failed(error: RemoteError) -> anyhow::Error {
     let unreachable = error.is_unreachable();

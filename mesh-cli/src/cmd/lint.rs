@@ -123,7 +123,8 @@ impl Report {
     }
 }
 
-fn line(problem: &Problem) -> String {
+/// One problem on one line.
+pub(super) fn line(problem: &Problem) -> String {
     match problem.severity {
         Severity::Error => format!("{} {problem}", "error:".red().bold()),
         Severity::Warning => format!("{} {problem}", "warning:".yellow().bold()),

@@ -11,6 +11,7 @@ pub mod check;
 pub mod forward;
 mod list;
 pub mod logs;
+pub mod migrate;
 pub mod objects;
 pub mod pods;
 pub mod rights;
@@ -22,7 +23,9 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use super::request::RequestError;
+use serde_json::Value;
+
+use super::request::{Method, RequestError, send};
 
 /// Where the control plane is installed.
 pub const SYSTEM_NAMESPACE: &str = "mesh-system";
@@ -117,6 +120,15 @@ impl Remote {
     /// The namespace that is meant when none is named.
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// An object; none if it is not there.
+    async fn look(&self, path: &str) -> Result<Option<Value>, RemoteError> {
+        match send(self.client(), Method::Get, path, None).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.code() == Some(404) => Ok(None),
+            Err(error) => Err(RemoteError::Request(path.to_owned(), error)),
+        }
     }
 }
 

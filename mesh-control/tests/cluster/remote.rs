@@ -76,6 +76,15 @@ async fn the_command_line_changes_and_reads_a_cluster() {
     assert!(remote.delete(&[named]).await.unwrap().is_empty());
     assert!(remote.named("nothing", "default", "x").await.is_err());
 
+    // A definition takes its objects with it; it goes last, and what is gone already is no failure.
+    let mut elsewhere = route("web");
+    elsewhere["metadata"]["namespace"] = "team".into();
+    let all = [chart::definitions(), vec![elsewhere]].concat();
+    let deleted = remote.delete(&all).await.unwrap();
+    assert_eq!(deleted[0].object["kind"], "VirtualService");
+    remote.wait(&deleted, Duration::from_secs(30), &tell).await.unwrap();
+    assert!(remote.delete(&all).await.unwrap().is_empty());
+
     // Who may do nothing is told what is missing, at once.
     let stranger = Remote::with(server.control());
     let refused = stranger.objects().await.unwrap_err();

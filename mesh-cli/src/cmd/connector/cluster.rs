@@ -152,7 +152,7 @@ async fn finish(
     Ok(changed.into_iter().map(change).collect())
 }
 
-fn change(Changed { object, change }: Changed) -> Change {
+fn change(Changed { object, change, .. }: Changed) -> Change {
     let object = Object { file: String::new(), value: object };
     Change { object: object.key(), change: change.to_owned() }
 }

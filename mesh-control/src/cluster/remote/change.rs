@@ -29,6 +29,8 @@ pub struct Changed {
     pub object: Value,
     /// `created`, `changed`, `unchanged` or `deleted`.
     pub change: &'static str,
+    /// Where the API server has it.
+    path: String,
 }
 
 impl Remote {
@@ -37,8 +39,7 @@ impl Remote {
     /// # Errors
     /// With the first that the API server refuses; those before it stay.
     pub async fn apply(&self, mut objects: Vec<Value>) -> Result<Vec<Changed>, RemoteError> {
-        objects
-            .sort_by_key(|object| !matches!(text(object, "/kind"), "Namespace" | "CustomResourceDefinition"));
+        objects.sort_by_key(|object| !comes_first(object));
         let mut kinds = Kinds::new(self.client());
         let mut changed = Vec::new();
         for object in objects {
@@ -48,20 +49,29 @@ impl Remote {
         Ok(changed)
     }
 
-    /// Deletes objects; those that are not there are left out of the result.
+    /// Deletes objects, those that take others with them last; those that are not there are left out of the result.
     ///
     /// # Errors
     /// With the first that the API server does not delete.
     pub async fn delete(&self, objects: &[Value]) -> Result<Vec<Changed>, RemoteError> {
         let mut kinds = Kinds::new(self.client());
         let mut changed = Vec::new();
-        for object in objects {
-            let path = self.path(&mut kinds, object).await?;
+        let (last, first): (Vec<&Value>, Vec<&Value>) =
+            objects.iter().partition(|object| comes_first(object));
+        for object in first.into_iter().chain(last) {
+            let path = match kinds.path(object, self.namespace()).await {
+                Ok(path) => path,
+                // Without its kind it is not there.
+                Err(RemoteError::Finding(_)) => continue,
+                Err(error) => return Err(error),
+            };
             let Some(found) = self.found(&path, object).await? else { continue };
-            send(self.client(), Method::Delete, &path, None)
-                .await
-                .map_err(RemoteError::request(title(object)))?;
-            changed.push(Changed { object: found, change: "deleted" });
+            match send(self.client(), Method::Delete, &path, None).await {
+                Err(error) if !is_missing(&error) => {
+                    return Err(RemoteError::Request(title(object), error));
+                }
+                _ => changed.push(Changed { object: found, change: "deleted", path }),
+            }
         }
         Ok(changed)
     }
@@ -85,12 +95,10 @@ impl Remote {
         tell: &dyn Fn(String),
     ) -> Result<(), RemoteError> {
         let deadline = Instant::now() + patience;
-        let mut kinds = Kinds::new(self.client());
-        for Changed { object, change } in changed {
-            let path = self.path(&mut kinds, object).await?;
+        for Changed { object, change, path } in changed {
             let mut told = String::new();
             loop {
-                let reason = match (self.found(&path, object).await?, *change) {
+                let reason = match (self.found(path, object).await?, *change) {
                     (None, "deleted") => break,
                     (None, _) => "it is gone again".to_owned(),
                     (Some(_), "deleted") => "it is still there".to_owned(),
@@ -138,7 +146,7 @@ impl Remote {
             Some(before) if meant(&before) == meant(&after) => "unchanged",
             Some(_) => "changed",
         };
-        Ok(Changed { object: after, change })
+        Ok(Changed { object: after, change, path: path.to_owned() })
     }
 
     async fn path(&self, kinds: &mut Kinds<'_>, object: &Value) -> Result<String, RemoteError> {
@@ -173,6 +181,11 @@ fn meant(object: &Value) -> Value {
             .retain(|field, _| !matches!(field.as_str(), "managedFields" | "resourceVersion" | "generation"));
     }
     meant
+}
+
+/// Others are in it, or of its kind.
+fn comes_first(object: &Value) -> bool {
+    matches!(text(object, "/kind"), "Namespace" | "CustomResourceDefinition")
 }
 
 fn is_missing(error: &RequestError) -> bool {

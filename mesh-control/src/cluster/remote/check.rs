@@ -16,7 +16,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Remote, RemoteError};
-use crate::cluster::request::{Method, send};
 
 /// How a check has come out. Ordered from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -125,15 +124,6 @@ impl Remote {
         checks.extend(before::strangers(self, objects).await?);
         checks.extend(before::other_meshes(self).await);
         Ok(checks)
-    }
-
-    /// An object; none if it is not there.
-    async fn look(&self, path: &str) -> Result<Option<Value>, RemoteError> {
-        match send(self.client(), Method::Get, path, None).await {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if error.code() == Some(404) => Ok(None),
-            Err(error) => Err(RemoteError::Request(path.to_owned(), error)),
-        }
     }
 }
 

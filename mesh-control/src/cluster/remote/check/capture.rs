@@ -95,7 +95,7 @@ mod tests {
         let opted_out = json!({"sidecar.istio.io/inject": "false"});
         let pods = [
             pod("shop", "old", json!({}), plain.clone()),
-            pod("shop", "new", json!({}), meshed.clone()),
+            pod("shop", "new", json!({}), meshed),
             pod("shop", "never", opted_out, plain.clone()),
             pod("other", "stranger", json!({}), plain),
         ];
