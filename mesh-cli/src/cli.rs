@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mesh_control::cluster::remote::Reach;
 
 /// Run, change, inspect and explain a service mesh.
 #[derive(Debug, Parser)]
@@ -45,7 +46,7 @@ pub(crate) enum Command {
     Status(Status),
     /// Show the configuration a proxy holds.
     Config(Config),
-    /// Show problems of files, with the line and the fix; needs no mesh.
+    /// Show problems of files, with the line and the fix, or of the running mesh's objects.
     Lint(Lint),
     /// Show which listener, route, policy and endpoint would take a request, and why.
     Explain(Explain),
@@ -56,7 +57,12 @@ pub(crate) enum Command {
     /// Print the manifests of a whole mesh, for `kubectl apply -f -`; or apply them.
     Install(Install),
     /// Take an installed mesh out of the cluster, and nothing of anybody else's.
-    Uninstall,
+    Uninstall(Cluster),
+    /// Look whether a cluster can have the mesh, or whether the one that it has works.
+    Check(Check),
+    /// Show what of another mesh's objects would behave differently here.
+    #[command(subcommand)]
+    Migrate(From),
     /// Print a completion script for a shell.
     Completions(Completions),
     /// Enters the namespaces of a mesh.
@@ -114,6 +120,36 @@ pub(crate) struct Name {
     pub(crate) name: String,
 }
 
+/// Which mesh: one of this machine, or a cluster's.
+#[derive(Debug, Args)]
+pub(crate) struct Where {
+    /// Name of a mesh on this machine, so that several can run.
+    #[arg(long, env = "MESH_NAME")]
+    pub(crate) name: Option<String>,
+    /// The mesh in the cluster of the current context, even if one runs on this machine.
+    #[arg(long)]
+    pub(crate) kubernetes: bool,
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+}
+
+/// Which cluster.
+#[derive(Debug, Args)]
+pub(crate) struct Cluster {
+    /// File that says how to reach the cluster; KUBECONFIG and ~/.kube/config when absent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context in it; the current one when absent.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+}
+
+impl Cluster {
+    pub(crate) fn reach(&self) -> Reach {
+        Reach { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Down {
     #[command(flatten)]
@@ -132,7 +168,7 @@ pub(crate) struct Apply {
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub(crate) timeout: u64,
     #[command(flatten)]
-    pub(crate) mesh: Name,
+    pub(crate) place: Where,
 }
 
 #[derive(Debug, Args)]
@@ -146,9 +182,9 @@ pub(crate) struct Delete {
     /// Its name.
     #[arg(required_unless_present = "files", value_name = "NAME")]
     pub(crate) object: Option<String>,
-    /// Its namespace.
-    #[arg(long, short, default_value = "default")]
-    pub(crate) namespace: String,
+    /// Its namespace; `default`, or that of the cluster's context.
+    #[arg(long, short)]
+    pub(crate) namespace: Option<String>,
     /// Wait until every proxy has acknowledged.
     #[arg(long)]
     pub(crate) wait: bool,
@@ -156,7 +192,7 @@ pub(crate) struct Delete {
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub(crate) timeout: u64,
     #[command(flatten)]
-    pub(crate) mesh: Name,
+    pub(crate) place: Where,
 }
 
 /// Which pod.
@@ -164,9 +200,9 @@ pub(crate) struct Delete {
 pub(crate) struct Pod {
     /// Pod, or the name of its workload, app label or service account.
     pub(crate) workload: String,
-    /// Its namespace.
-    #[arg(long, short, default_value = "default")]
-    pub(crate) namespace: String,
+    /// Its namespace; `default`, or that of the cluster's context.
+    #[arg(long, short)]
+    pub(crate) namespace: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -197,13 +233,13 @@ pub(crate) struct Logs {
     #[arg(long, default_value_t = 1000, value_name = "LINES")]
     pub(crate) tail: usize,
     #[command(flatten)]
-    pub(crate) mesh: Name,
+    pub(crate) place: Where,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
     #[command(flatten)]
-    pub(crate) mesh: Name,
+    pub(crate) place: Where,
 }
 
 #[derive(Debug, Args)]
@@ -214,20 +250,26 @@ pub(crate) struct Config {
     #[arg(long, short)]
     pub(crate) namespace: Option<String>,
     #[command(flatten)]
-    pub(crate) mesh: Name,
+    pub(crate) place: Where,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Without -f it looks at the objects of the running mesh.")]
 pub(crate) struct Lint {
     /// Manifest, or folder of manifests; `-` is standard input.
-    #[arg(long = "file", short, required = true, num_args = 1.., value_name = "FILE_OR_DIR")]
+    #[arg(long = "file", short, num_args = 1.., value_name = "FILE_OR_DIR")]
     pub(crate) files: Vec<PathBuf>,
+    /// Only problems of this namespace's objects.
+    #[arg(long, short)]
+    pub(crate) namespace: Option<String>,
     /// Mend in the files what is mechanical, then report what is left.
-    #[arg(long)]
+    #[arg(long, requires = "files")]
     pub(crate) fix: bool,
     /// Show what --fix would do, and change nothing.
-    #[arg(long, conflicts_with = "fix")]
+    #[arg(long, requires = "files", conflicts_with = "fix")]
     pub(crate) diff: bool,
+    #[command(flatten)]
+    pub(crate) place: Where,
 }
 
 #[derive(Debug, Args)]
@@ -246,7 +288,7 @@ pub(crate) struct Explain {
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
     pub(crate) headers: Vec<String>,
     #[command(flatten)]
-    pub(crate) mesh: Name,
+    pub(crate) place: Where,
     /// The request's method.
     pub(crate) method: String,
     /// The request's URL, as the caller writes it.
@@ -309,6 +351,36 @@ pub(crate) struct Install {
     /// How long to wait, in seconds.
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Look whether the mesh can be installed, and change nothing.
+    #[arg(long)]
+    pub(crate) before: bool,
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+}
+
+/// Whose objects.
+#[derive(Debug, Subcommand)]
+pub(crate) enum From {
+    /// Istio's: those of files, or of the cluster; nothing is changed.
+    Istio(Migrate),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Manifest, or folder of manifests, instead of the cluster's objects; `-` is standard input.
+    #[arg(long = "file", short, num_args = 1.., value_name = "FILE_OR_DIR")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Only objects of this namespace.
+    #[arg(long, short)]
+    pub(crate) namespace: Option<String>,
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
 }
 
 #[derive(Debug, Args)]

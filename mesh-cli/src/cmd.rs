@@ -1,8 +1,10 @@
 //! The commands, and how those that talk to a running mesh do it.
 
 pub(crate) mod apply;
+pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
+mod connector;
 pub(crate) mod delete;
 pub(crate) mod down;
 pub(crate) mod exec;
@@ -11,6 +13,7 @@ pub(crate) mod inject;
 pub(crate) mod install;
 pub(crate) mod lint;
 pub(crate) mod logs;
+pub(crate) mod migrate;
 mod offline;
 pub(crate) mod status;
 pub(crate) mod test;
@@ -25,11 +28,12 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use mesh_control::api::Key;
 use mesh_control::problem::Severity;
-use mesh_control::source::Refusal;
+use mesh_control::source::{Change, Refusal};
+use mesh_control::world::World;
 
 use crate::local::channel::{Channel, Receiver};
 use crate::local::launch;
-use crate::local::protocol::{FailureKind, Reply, Request, Target};
+use crate::local::protocol::{FailureKind, Reply, Request};
 use crate::output::Output;
 
 /// A failure with its own exit code; any other error exits with 1.
@@ -63,7 +67,9 @@ impl Exchange {
     /// Sends a request to the mesh of that name.
     async fn begin(name: &str, request: &Request, descriptors: &[BorrowedFd<'_>]) -> anyhow::Result<Self> {
         let stream = UnixStream::connect_addr(&launch::control_address(name)?).map_err(|_| {
-            Failure::Unreachable(format!("no mesh named `{name}` runs here; `mesh up -f FILE` starts one"))
+            Failure::Unreachable(format!(
+                "no mesh named `{name}` runs here; `mesh up -f FILE` starts one, --context or --kubernetes means a cluster's"
+            ))
         })?;
         let Channel { sender, receiver } = Channel::new(stream.into())?;
         sender.send_with(request, descriptors).await?;
@@ -127,12 +133,13 @@ fn show_problems(files: &[PathBuf], output: &Output) -> Shown {
     shown
 }
 
-fn unexpected<T>(reply: &Reply) -> anyhow::Result<T> {
-    Err(anyhow!("unexpected reply of the mesh: {reply:?}; is it of another version?"))
+/// What becomes of these objects and no others.
+fn world(change: Change) -> World {
+    let mut world = World::default();
+    world.apply(change);
+    world
 }
 
-impl From<crate::cli::Pod> for Target {
-    fn from(pod: crate::cli::Pod) -> Self {
-        Self { namespace: pod.namespace, workload: pod.workload, container: None }
-    }
+fn unexpected<T>(reply: &Reply) -> anyhow::Result<T> {
+    Err(anyhow!("unexpected reply of the mesh: {reply:?}; is it of another version?"))
 }

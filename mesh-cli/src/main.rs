@@ -27,6 +27,8 @@ fn main() -> ExitCode {
             | Command::Test(_)
             | Command::Inject(_)
             | Command::Install(_)
+            | Command::Check(_)
+            | Command::Migrate(_)
             | Command::Completions(_)
     ) {
         sys::end_quietly_on_broken_pipe();
@@ -55,7 +57,9 @@ fn run(command: Command, output: &output::Output) -> anyhow::Result<ExitCode> {
         Command::Test(flags) => cmd::test::run(&flags, output),
         Command::Inject(flags) => cmd::inject::run(&flags, output),
         Command::Install(flags) => cmd::install::run(&flags, output),
-        Command::Uninstall => cmd::uninstall::run(output),
+        Command::Uninstall(cluster) => cmd::uninstall::run(&cluster, output),
+        Command::Check(flags) => cmd::check::run(&flags, output),
+        Command::Migrate(cli::From::Istio(flags)) => cmd::migrate::run(&flags, output),
         Command::Completions(flags) => cmd::completions::run(&flags),
         Command::Supervise => local::enter::run().map(exit_with),
         Command::Supervisor => local::supervisor::run().map(|()| ExitCode::SUCCESS),

@@ -34,6 +34,7 @@ fn status(plane: &Plane) -> serde_json::Value {
     let revision = plane.revision();
     let (generation, judged) = (plane.view().generation(), plane.judged());
     json!({
+        "version": env!("CARGO_PKG_VERSION"),
         "revision": revision,
         "generation": generation,
         "proxies": plane.registry().list(),

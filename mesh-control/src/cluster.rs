@@ -4,12 +4,13 @@
 //! writes: the root certificate into every namespace ([`roots`]) and into our webhooks' configurations ([`webhooks`]), and what became of objects ([`status`]). Everything is
 //! written only when it differs, with deadlines, and a failure is tried again later: nothing of the traffic depends on it.
 //!
-//! Not the control plane's but the command line's: [`install`] and [`uninstall`].
+//! Not the control plane's but the command line's: [`install`], [`uninstall`] and [`remote`].
 
 pub mod authority;
 pub mod install;
 pub mod leader;
 mod objects;
+pub mod remote;
 mod request;
 pub mod roots;
 pub mod status;

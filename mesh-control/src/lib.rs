@@ -15,6 +15,7 @@ pub mod crd;
 pub mod dns;
 pub mod inject;
 pub mod jwks;
+pub mod migrate;
 pub mod problem;
 pub mod serve;
 pub mod settings;

@@ -10,6 +10,8 @@ mod api_server;
 mod chart;
 #[path = "cluster/installation.rs"]
 mod installation;
+#[path = "cluster/remote.rs"]
+mod remote;
 #[path = "cluster/rights.rs"]
 mod rights;
 

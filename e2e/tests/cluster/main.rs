@@ -38,6 +38,8 @@ mod rolling;
 mod scenario;
 #[path = "../local/secure.rs"]
 mod secure;
+#[path = "../local/slices.rs"]
+mod slices;
 #[path = "../local/token.rs"]
 mod token;
 #[path = "../local/tokens.rs"]
@@ -64,7 +66,7 @@ fn bookinfo() {
 #[test]
 fn service_to_service() {
     let Some(mesh) = Mesh::up(&["mesh/workloads.yaml"]) else { return };
-    scenario::run(&mesh, &[calls::SCENARIOS, trust::SCENARIOS, pods::SCENARIOS]);
+    scenario::run(&mesh, &[calls::SCENARIOS, trust::SCENARIOS, pods::SCENARIOS, slices::SCENARIOS]);
 }
 
 /// Rows Y6, Y7, S15 (mutual TLS and policy), external authorization, and tokens.

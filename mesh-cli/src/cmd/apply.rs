@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{Exchange, unexpected};
+use super::connector::Connector;
 use crate::cli::Apply;
 use crate::local::manifest;
-use crate::local::protocol::{Change, Reply, Request};
+use crate::local::protocol::Change;
 use crate::local::supervisor::run_local;
 use crate::output::Output;
 
@@ -21,23 +21,20 @@ pub(crate) fn run(flags: &Apply, output: &Output) -> anyhow::Result<ExitCode> {
     });
     let wait = flags.wait.then(|| Duration::from_secs(flags.timeout));
     run_local(async {
-        let mut exchange = Exchange::begin(&flags.mesh.name, &Request::Apply { objects, wait }, &[]).await?;
-        match exchange.finish(output).await? {
-            // The good objects of a file are applied beside its bad ones.
-            Reply::Changes(changes) => {
-                show(&changes, output).map(|code| if shown.has_errors { ExitCode::FAILURE } else { code })
-            }
-            reply => unexpected(&reply),
-        }
+        let mesh = Connector::open(&flags.place).await?;
+        let changes = mesh.apply(objects, wait, output).await?;
+        show(&changes, output)?;
+        // The good objects of a file are applied beside its bad ones.
+        Ok(if shown.has_errors { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     })
 }
 
 /// One line per object, as kubectl.
-pub(super) fn show(changes: &[Change], output: &Output) -> anyhow::Result<ExitCode> {
+pub(super) fn show(changes: &[Change], output: &Output) -> anyhow::Result<()> {
     if output.is_json() {
         output.json(&serde_json::json!({ "version": 1, "changes": changes }))?;
     } else {
         changes.iter().for_each(|change| output.line(format!("{} {}", change.object, change.change)));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

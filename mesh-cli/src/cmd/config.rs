@@ -2,37 +2,32 @@
 
 use std::process::ExitCode;
 
-use super::{Exchange, Failure, unexpected};
+use super::Failure;
+use super::connector::Connector;
 use crate::cli::Config;
-use crate::local::protocol::{Reply, Request, Target};
+use crate::local::protocol::Target;
 use crate::local::supervisor::run_local;
 use crate::output::Output;
 
 /// Runs the command. The proxy answers in JSON, whatever the output format is.
 pub(crate) fn run(flags: Config, output: &Output) -> anyhow::Result<ExitCode> {
-    let target = target(flags.proxy, flags.namespace);
-    let request = Request::ProxyAdmin { target, path: "/config".to_owned() };
     run_local(async {
-        let mut exchange = Exchange::begin(&flags.mesh.name, &request, &[]).await?;
-        match exchange.finish(output).await? {
-            Reply::Body { status: 200, body } => {
-                output.line(body.trim_end());
-                Ok(ExitCode::SUCCESS)
-            }
-            Reply::Body { status, body } => {
-                Err(Failure::Finding(format!("the proxy answered {status}: {}", body.trim())).into())
-            }
-            reply => unexpected(&reply),
+        let mesh = Connector::open(&flags.place).await?;
+        let target = target(flags.proxy, flags.namespace, &mesh);
+        let (status, body) = mesh.proxy_admin(target, "/config", output).await?;
+        if status != 200 {
+            return Err(Failure::Finding(format!("the proxy answered {status}: {}", body.trim())).into());
         }
+        output.line(body.trim_end());
+        Ok(ExitCode::SUCCESS)
     })
 }
 
 /// `NAME.NAMESPACE` as istioctl has it, or a name and `--namespace`.
-fn target(proxy: String, namespace: Option<String>) -> Target {
+fn target(proxy: String, namespace: Option<String>, mesh: &Connector) -> Target {
     let (workload, namespace) = match (namespace, proxy.rsplit_once('.')) {
-        (Some(namespace), _) => (proxy, namespace),
         (None, Some((name, namespace))) => (name.to_owned(), namespace.to_owned()),
-        (None, None) => (proxy, "default".to_owned()),
+        (namespace, _) => (proxy, mesh.namespace(namespace)),
     };
     Target { namespace, workload, container: None }
 }

@@ -3,36 +3,32 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{Exchange, Failure, apply, unexpected};
+use super::connector::{Connector, Selected};
+use super::{Failure, apply};
 use crate::cli::Delete;
 use crate::local::manifest;
-use crate::local::protocol::{Reply, Request, Selection};
 use crate::local::supervisor::run_local;
 use crate::output::Output;
 
 /// Runs the command.
 pub(crate) fn run(flags: &Delete, output: &Output) -> anyhow::Result<ExitCode> {
-    let selection = selection(flags)?;
     let wait = flags.wait.then(|| Duration::from_secs(flags.timeout));
     run_local(async {
-        let mut exchange =
-            Exchange::begin(&flags.mesh.name, &Request::Delete { selection, wait }, &[]).await?;
-        match exchange.finish(output).await? {
-            Reply::Changes(changes) => apply::show(&changes, output),
-            reply => unexpected(&reply),
-        }
+        let mesh = Connector::open(&flags.place).await?;
+        let changes = mesh.delete(selected(flags, &mesh)?, wait, output).await?;
+        apply::show(&changes, output)?;
+        Ok(ExitCode::SUCCESS)
     })
 }
 
-fn selection(flags: &Delete) -> anyhow::Result<Selection> {
+fn selected(flags: &Delete, mesh: &Connector) -> anyhow::Result<Selected> {
     if !flags.files.is_empty() {
-        let objects = manifest::read(&flags.files)?;
-        return Ok(Selection::Keys(objects.iter().map(manifest::Object::key).collect()));
+        return Ok(Selected::Objects(manifest::read(&flags.files)?));
     }
     match (&flags.kind, &flags.object) {
-        (Some(kind), Some(name)) => Ok(Selection::Named {
+        (Some(kind), Some(name)) => Ok(Selected::Named {
             kind: kind.clone(),
-            namespace: flags.namespace.clone(),
+            namespace: mesh.namespace(flags.namespace.clone()),
             name: name.clone(),
         }),
         _ => Err(Failure::Usage("delete needs -f, or KIND and NAME".to_owned()).into()),

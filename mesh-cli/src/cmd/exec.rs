@@ -9,7 +9,8 @@ use crate::local::supervisor::run_local;
 
 /// Runs the command; its exit code is ours.
 pub(crate) fn run(flags: Exec) -> anyhow::Result<ExitCode> {
-    let target = Target { container: flags.container, ..Target::from(flags.pod) };
+    let namespace = flags.pod.namespace.unwrap_or_else(|| "default".to_owned());
+    let target = Target { namespace, workload: flags.pod.workload, container: flags.container };
     let request = Request::Exec { target, command: flags.command };
     run_local(async {
         let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];

@@ -12,16 +12,16 @@ pub(super) mod journey;
 pub(super) mod report;
 mod upstream;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use mesh_control::source::{Change, files};
+use mesh_control::source::Change;
 use mesh_control::view::View;
 use mesh_control::world::World;
 
-use super::{Exchange, offline, unexpected};
+use super::connector::Connector;
+use super::offline;
 use crate::cli::Explain;
-use crate::local::protocol::{Reply, Request};
 use crate::local::supervisor::run_local;
 use crate::output::Output;
 use call::Call;
@@ -29,7 +29,8 @@ use call::Call;
 /// Runs the command; exit code 0 whatever becomes of the request, as long as it can be told.
 pub(crate) fn run(flags: &Explain, output: &Output) -> anyhow::Result<ExitCode> {
     let call = Call::parse(&flags.method, &flags.url, &flags.headers)?;
-    let report = journey::explain(&view(objects(flags, output)?), flags.from.as_deref(), call)?;
+    let view = View::new(objects(flags, output)?, 1);
+    let report = journey::explain(&view, flags.from.as_deref(), call)?;
     if output.is_json() {
         output.json(&report)?;
     } else {
@@ -38,35 +39,17 @@ pub(crate) fn run(flags: &Explain, output: &Output) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn objects(flags: &Explain, output: &Output) -> anyhow::Result<Change> {
+fn objects(flags: &Explain, output: &Output) -> anyhow::Result<World> {
     let files: Vec<PathBuf> = flags.files.iter().chain(&flags.more).cloned().collect();
-    if files.is_empty() {
-        return run_local(running(&flags.mesh.name, output));
+    if !files.is_empty() {
+        return Ok(super::world(offline::read(&files)?));
     }
-    offline::read(&files)
-}
-
-/// The objects of the running mesh, with its real pods.
-async fn running(name: &str, output: &Output) -> anyhow::Result<Change> {
-    let mut exchange = Exchange::begin(name, &Request::Objects, &[]).await?;
-    match exchange.finish(output).await? {
-        Reply::Body { body, .. } => Ok(of_mesh(&body)),
-        reply => unexpected(&reply),
-    }
-}
-
-fn of_mesh(manifest: &str) -> Change {
-    let mut change = Change::from(files::load_text(Path::new("(running mesh)"), manifest));
-    // They have no file that a user could open.
-    change.upserted.iter_mut().for_each(|object| object.origin.file = None);
-    change
+    run_local(async { Connector::open(&flags.place).await?.world(output).await })
 }
 
 /// What proxies of these objects are told.
 pub(super) fn view(change: Change) -> View {
-    let mut world = World::default();
-    world.apply(change);
-    View::new(world, 1)
+    View::new(super::world(change), 1)
 }
 
 #[cfg(test)]

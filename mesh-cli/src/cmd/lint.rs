@@ -1,4 +1,4 @@
-//! `mesh lint`: everything the control plane would say of these files, without a running mesh.
+//! `mesh lint`: everything the control plane would say of these files, without a running mesh; or of the objects of one that runs.
 //!
 //! Standard output has one problem a line and nothing else; the summary goes to standard error.
 
@@ -16,8 +16,10 @@ use mesh_control::world::World;
 use owo_colors::OwoColorize as _;
 use serde::Serialize;
 
+use super::connector::Connector;
 use super::offline;
 use crate::cli::Lint;
+use crate::local::supervisor::run_local;
 use crate::output::Output;
 
 /// What was found; its JSON is the output of `mesh lint --output json`.
@@ -34,11 +36,15 @@ struct Report {
 
 /// Runs the command; exit code 1 if anything is worse than worth knowing.
 pub(crate) fn run(flags: &Lint, output: &Output) -> anyhow::Result<ExitCode> {
+    if flags.files.is_empty() {
+        let world = run_local(async { Connector::open(&flags.place).await?.world(output).await })?;
+        return show(Report::of(world, flags.namespace.as_deref()), output);
+    }
     let change = offline::read(&flags.files)?;
     if flags.diff {
         return mend(&change, |file, _, patches| {
             output.line(format!("--- {0}\n+++ {0}", file.display()));
-            patches.iter().for_each(|patch| show(patch, output));
+            patches.iter().for_each(|patch| show_patch(patch, output));
             Ok(())
         });
     }
@@ -52,7 +58,10 @@ pub(crate) fn run(flags: &Lint, output: &Output) -> anyhow::Result<ExitCode> {
     } else {
         change
     };
-    let report = Report::of(change);
+    show(Report::of(super::world(change), flags.namespace.as_deref()), output)
+}
+
+fn show(report: Report, output: &Output) -> anyhow::Result<ExitCode> {
     if output.is_json() {
         output.json(&report)?;
     } else {
@@ -80,16 +89,19 @@ fn mend(
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(patch: &fix::Patch, output: &Output) {
+fn show_patch(patch: &fix::Patch, output: &Output) {
     output.line(format!("@@ line {} @@\n-{}", patch.line, patch.old));
     patch.new.iter().for_each(|line| output.line(format!("+{line}")));
 }
 
 impl Report {
-    fn of(change: Change) -> Self {
-        let mut world = World::default();
-        world.apply(change);
+    /// All problems, or those of a namespace's objects.
+    fn of(world: World, namespace: Option<&str>) -> Self {
         let mut problems: Vec<Problem> = View::new(world, 1).problems().to_vec();
+        problems.retain(|problem| {
+            let of = problem.object.as_ref().map_or("", |object| &object.namespace);
+            namespace.is_none_or(|namespace| namespace == of)
+        });
         problems.sort_by(|a, b| (&a.file, a.line, a.severity).cmp(&(&b.file, b.line, b.severity)));
         problems.dedup();
         let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
@@ -111,7 +123,8 @@ impl Report {
     }
 }
 
-fn line(problem: &Problem) -> String {
+/// One problem on one line.
+pub(super) fn line(problem: &Problem) -> String {
     match problem.severity {
         Severity::Error => format!("{} {problem}", "error:".red().bold()),
         Severity::Warning => format!("{} {problem}", "warning:".yellow().bold()),

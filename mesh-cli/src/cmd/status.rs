@@ -4,24 +4,22 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::{Exchange, unexpected};
+use super::connector::Connector;
 use crate::cli::Status as Flags;
-use crate::local::protocol::{Phase, PodStatus, Reply, Request, Status};
+use crate::local::protocol::{Phase, PodStatus, Status};
 use crate::local::supervisor::run_local;
 use crate::output::Output;
 
 /// Runs the command; exit code 1 if something is not ready.
 pub(crate) fn run(flags: &Flags, output: &Output) -> anyhow::Result<ExitCode> {
     run_local(async {
-        let mut exchange = Exchange::begin(&flags.mesh.name, &Request::Status, &[]).await?;
-        match exchange.finish(output).await? {
-            Reply::Status(status) => show(&status, output),
-            reply => unexpected(&reply),
-        }
+        let mesh = Connector::open(&flags.place).await?;
+        let status = mesh.status(output).await?;
+        show(&status, mesh.control_log(), output)
     })
 }
 
-fn show(status: &Status, output: &Output) -> anyhow::Result<ExitCode> {
+fn show(status: &Status, control_log: &str, output: &Output) -> anyhow::Result<ExitCode> {
     if output.is_json() {
         output.json(status)?;
     } else {
@@ -31,7 +29,7 @@ fn show(status: &Status, output: &Output) -> anyhow::Result<ExitCode> {
         );
         output.line("");
         services(status, output);
-        control(status, output);
+        control(status, control_log, output);
     }
     Ok(judge(status))
 }
@@ -39,11 +37,8 @@ fn show(status: &Status, output: &Output) -> anyhow::Result<ExitCode> {
 /// The exit code that `mesh status` would have.
 pub(super) fn exit_code(name: &str, output: &Output) -> anyhow::Result<ExitCode> {
     run_local(async {
-        let mut exchange = Exchange::begin(name, &Request::Status, &[]).await?;
-        match exchange.finish(output).await? {
-            Reply::Status(status) => Ok(judge(&status)),
-            reply => unexpected(&reply),
-        }
+        let status = Connector::Local(name.to_owned()).status(output).await?;
+        Ok(judge(&status))
     })
 }
 
@@ -81,14 +76,18 @@ pub(super) fn services(status: &Status, output: &Output) {
 }
 
 /// What the control plane says: each proxy's state of synchronisation, then what is wrong with objects.
-fn control(status: &Status, output: &Output) {
+fn control(status: &Status, log: &str, output: &Output) {
     if status.control.is_null() {
-        output.line("control plane: does not answer; `mesh logs mesh-control -n istio-system` may say why");
+        output.line(format!("control plane: does not answer; `{log}` may say why"));
         return;
     }
     let items = |name: &str| status.control.get(name).and_then(Value::as_array).into_iter().flatten();
     output.line("");
     output.table(&["PROXY", "ROLE", "SYNC", "ROOTS", "REFUSED"], items("proxies").map(proxy_row).collect());
+    for silent in items("replicas").filter(|replica| replica.get("error").is_some()) {
+        let (pod, error) = (text(silent, "pod"), text(silent, "error"));
+        output.line(format!("control plane {pod}: does not answer, its proxies are missing above: {error}"));
+    }
     let problems: Vec<String> = items("problems").map(problem_line).collect();
     if !problems.is_empty() {
         output.line("");

@@ -3,21 +3,23 @@
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use mesh_control::cluster::install::{InstallError, connect};
+use mesh_control::cluster::install::InstallError;
+use mesh_control::cluster::remote::Remote;
 use mesh_control::cluster::uninstall::{Removed, remove};
 use serde_json::json;
 
-use super::{Failure, install};
+use super::{Failure, connector, install};
+use crate::cli::Cluster;
 use crate::local::supervisor::run_local;
 use crate::output::Output;
 
 /// Runs the command.
-pub(crate) fn run(output: &Output) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(cluster: &Cluster, output: &Output) -> anyhow::Result<ExitCode> {
     let objects = install::everything()?;
     let tell = |step: String| output.starting(&step);
     let removed = run_local(async {
-        let client = connect().await.map_err(failed)?;
-        remove(&client, objects, &tell).await.map_err(failed)
+        let remote = Remote::connect(&cluster.reach()).await.map_err(connector::failed)?;
+        remove(remote.client(), objects, &tell).await.map_err(failed)
     })?;
     show(&removed, output)?;
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,6 @@
 //! What the processes of the runner say to each other. All of them are the same build, so there are no versions.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -165,7 +164,8 @@ pub(crate) struct Status {
 pub(crate) struct PodStatus {
     pub(crate) namespace: String,
     pub(crate) name: String,
-    pub(crate) address: Ipv4Addr,
+    /// Empty until it has one.
+    pub(crate) address: String,
     pub(crate) phase: Phase,
     pub(crate) ready: bool,
     pub(crate) sidecar: bool,

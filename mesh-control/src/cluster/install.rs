@@ -22,9 +22,6 @@ const ESTABLISHED: Duration = Duration::from_secs(30);
 /// Why an installation, or a removal, has stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// No API server can be found or spoken to.
-    #[error("no API server: KUBECONFIG, ~/.kube/config or a pod's account must name one")]
-    Unreachable(#[source] Box<kube::Error>),
     /// A request failed.
     #[error("{0}")]
     Request(String, #[source] RequestError),
@@ -40,21 +37,10 @@ impl InstallError {
     /// Whether there is nobody to talk to, so that trying again elsewhere may help.
     pub fn is_unreachable(&self) -> bool {
         match self {
-            Self::Unreachable(_) => true,
             Self::Request(_, error) => error.code().is_none(),
             Self::Foreign(_) | Self::Late(_) => false,
         }
     }
-}
-
-/// The API server that `KUBECONFIG`, `~/.kube/config` or a pod's service account names.
-///
-/// # Errors
-/// When none does, or what names it cannot be read.
-pub async fn connect() -> Result<Client, InstallError> {
-    // An error means that there is a provider already.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    Client::try_default().await.map_err(|error| InstallError::Unreachable(Box::new(error)))
 }
 
 /// Creates or brings up to date everything, telling of each step.

@@ -14,8 +14,11 @@ pub enum RequestError {
     /// No answer in time.
     #[error("the API server has not answered in 15 s")]
     Late,
-    /// The API server says no, or cannot be reached.
-    #[error("the API server refuses or cannot be reached")]
+    /// The API server says no, with a status and why.
+    #[error("the API server refuses it: {1}")]
+    Refused(u16, String),
+    /// The API server cannot be reached.
+    #[error("the API server cannot be reached")]
     Api(#[source] Box<Error>),
     /// The answer is not JSON.
     #[error("the API server's answer cannot be read")]
@@ -26,11 +29,17 @@ impl RequestError {
     /// The status that the API server answered with, if it did.
     pub fn code(&self) -> Option<u16> {
         match self {
-            Self::Api(error) => match &**error {
-                Error::Api(status) => Some(status.code),
-                _ => None,
-            },
+            Self::Refused(code, _) => Some(*code),
             _ => None,
+        }
+    }
+}
+
+impl From<Error> for RequestError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Api(status) => Self::Refused(status.code, status.message.clone()),
+            error => Self::Api(Box::new(error)),
         }
     }
 }
@@ -45,6 +54,8 @@ pub(super) enum Method {
     Apply,
     /// The same for what an installation owns.
     Install,
+    /// The same for what users bring to `mesh apply`.
+    Put,
     /// With everything that depends on it, in the background.
     Delete,
     /// RFC 7386.
@@ -57,6 +68,8 @@ pub(super) enum Method {
 pub(super) const MANAGER: &str = "mesh-control";
 /// The same for those who install.
 const INSTALLER: &str = "mesh-install";
+/// The same for users.
+const USER: &str = "mesh-apply";
 
 pub(super) async fn send(
     client: &Client,
@@ -64,21 +77,27 @@ pub(super) async fn send(
     path: &str,
     body: Option<&Value>,
 ) -> Result<Value, RequestError> {
-    let manager = if matches!(method, Method::Install) { INSTALLER } else { MANAGER };
+    let manager = match method {
+        Method::Install => INSTALLER,
+        Method::Put => USER,
+        _ => MANAGER,
+    };
     let apply = format!("{path}?fieldManager={manager}&force=true");
     let (verb, path, content) = match method {
         Method::Get => ("GET", path, "application/json"),
         Method::Create => ("POST", path, "application/json"),
         Method::Replace => ("PUT", path, "application/json"),
         Method::Delete => ("DELETE", path, "application/json"),
-        Method::Apply | Method::Install => ("PATCH", apply.as_str(), "application/apply-patch+yaml"),
+        Method::Apply | Method::Install | Method::Put => {
+            ("PATCH", apply.as_str(), "application/apply-patch+yaml")
+        }
         Method::Merge => ("PATCH", path, "application/merge-patch+json"),
         Method::Strategic => ("PATCH", path, "application/strategic-merge-patch+json"),
     };
     let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
     let request = http::Request::builder().method(verb).uri(path).header("content-type", content).body(bytes);
-    let request = request.map_err(|error| RequestError::Api(Box::new(Error::HttpError(error))))?;
+    let request = request.map_err(Error::HttpError)?;
     let text = timeout(DEADLINE, client.request_text(request)).await.map_err(|_| RequestError::Late)?;
-    let text = text.map_err(|error| RequestError::Api(Box::new(error)))?;
+    let text = text?;
     serde_json::from_str(&text).map_err(|_| RequestError::Unreadable)
 }

@@ -47,6 +47,15 @@ pub const DEFAULT_NAMESPACES: &str = "minimesh.io/discovery!=disabled";
 /// Changes that may wait for the listener; while it is busy, later ones join those that wait.
 const WAITING: usize = 1;
 
+/// Group and plural of everything that is followed.
+pub(crate) fn followed() -> impl Iterator<Item = (&'static str, String)> {
+    let all = [resource::Resource::namespaces(""), resource::Resource::nodes()].into_iter();
+    all.chain(resource::Resource::all()).map(|resource| {
+        let group = resource.versions.first().and_then(|version| version.split_once('/'));
+        (group.map_or("", |(group, _)| group), resource.plural)
+    })
+}
+
 /// Follows a cluster until `stop`, or until the receiver is dropped. Never fails: what cannot be read is tried again.
 pub fn watch(client: Client, scope: Scope, stop: CancellationToken) -> mpsc::Receiver<Change> {
     let (changes, receiver) = mpsc::channel(WAITING);

@@ -149,10 +149,3 @@ fn an_unknown_caller_is_a_finding_that_names_those_there_are() {
     assert!(error.to_string().contains("default/ratings-v1-0"), "{error}");
     assert_eq!(crate::cmd::exit_code(&error), 1);
 }
-
-#[test]
-fn objects_of_the_running_mesh_name_no_file() {
-    let change = of_mesh("{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"a\"}}");
-    assert_eq!(change.upserted.len(), 1);
-    assert!(change.upserted[0].origin.file.is_none());
-}

@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use mesh_control::cluster::install::{apply as apply_all, connect, wait};
+use mesh_control::cluster::install::{apply as apply_all, wait};
+use mesh_control::cluster::remote::Remote;
 use serde_json::Value;
 
 use crate::cli::Install;
+use crate::cmd::connector;
 use crate::cmd::uninstall::failed;
 use crate::local::supervisor::run_local;
 use crate::output::Output;
@@ -16,10 +18,11 @@ pub(super) fn apply(objects: Vec<Value>, flags: &Install, output: &Output) -> an
     let begin = Instant::now();
     let tell = |step: String| output.starting(&step);
     run_local(async {
-        let client = connect().await.map_err(failed)?;
-        apply_all(&client, objects.clone(), &tell).await.map_err(failed)?;
+        let remote = Remote::connect(&flags.cluster.reach()).await.map_err(connector::failed)?;
+        let client = remote.client();
+        apply_all(client, objects.clone(), &tell).await.map_err(failed)?;
         if flags.wait {
-            wait(&client, &objects, Duration::from_secs(flags.timeout), &tell).await.map_err(failed)?;
+            wait(client, &objects, Duration::from_secs(flags.timeout), &tell).await.map_err(failed)?;
         }
         Ok(())
     })?;

@@ -112,6 +112,18 @@ fn schema_of(value: &Value, name: &str) -> Value {
 }
 
 #[test]
+fn a_gateway_has_the_ports_of_nodes_that_are_asked_for() {
+    let ports = |settings: &str| {
+        let all = rendered(settings);
+        let service = find(&all, "Service", "istio-ingressgateway").unwrap();
+        let ports = service["spec"]["ports"].as_array().unwrap().iter();
+        ports.map(|port| port["nodePort"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(ports("monitors=false"), [Value::Null, Value::Null]);
+    assert_eq!(ports("ingress.nodePorts.http=30080"), [json!(30080), Value::Null]);
+}
+
+#[test]
 fn settings_that_do_not_exist_are_refused_by_name() {
     let refused = |setting| Values::defaults().set(setting).unwrap_err().to_string();
     assert!(refused("control.replica=3").starts_with("`control.replica` is no setting"));

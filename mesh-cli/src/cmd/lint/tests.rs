@@ -10,7 +10,21 @@ fn checkout(path: &str) -> PathBuf {
 
 fn lint(paths: &[&str]) -> Report {
     let paths: Vec<PathBuf> = paths.iter().map(|path| checkout(path)).collect();
-    Report::of(offline::read(&paths).unwrap())
+    report(offline::read(&paths).unwrap())
+}
+
+fn report(change: Change) -> Report {
+    Report::of(crate::cmd::world(change), None)
+}
+
+#[test]
+fn problems_of_other_namespaces_are_left_out_when_one_is_named() {
+    let paths = [checkout("e2e/fixtures/manifests/05-virtualservice-header-and-weights.yaml")];
+    let of = |namespace: &str| {
+        Report::of(crate::cmd::world(offline::read(&paths).unwrap()), Some(namespace)).problems.len()
+    };
+    assert!(of("default") > 0);
+    assert_eq!(of("elsewhere"), 0);
 }
 
 #[test]

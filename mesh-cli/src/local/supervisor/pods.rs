@@ -306,7 +306,7 @@ impl Pod {
         PodStatus {
             namespace: self.place.namespace.clone(),
             name: self.place.name.clone(),
-            address: self.place.address,
+            address: self.place.address.to_string(),
             phase: self.phase(),
             ready: self.is_ready(),
             sidecar: self.role.get() == Role::Sidecar,

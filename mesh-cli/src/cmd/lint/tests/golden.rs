@@ -14,8 +14,7 @@ fn every_bad_manifest_is_told_about_with_file_and_line() {
     for folder in entries(&checkout(BAD)).iter().filter(|path| path.is_dir()) {
         let mut text = String::new();
         for file in entries(folder).iter().filter(|path| path.extension().is_some_and(|end| end == "yaml")) {
-            let report =
-                Report::of(offline::read(&[checkout(BAD).join("world.yaml"), file.clone()]).unwrap());
+            let report = report(offline::read(&[checkout(BAD).join("world.yaml"), file.clone()]).unwrap());
             if report.errors + report.warnings == 0 {
                 silent.push(file.display().to_string());
             }
@@ -53,7 +52,7 @@ fn the_twelve_documents_load_each_alone_and_all_together() {
         let name =
             if set.len() == 1 { set[0].file_name().unwrap().to_str().unwrap() } else { "all together" };
         writeln!(text, "# {name}").unwrap();
-        let report = Report::of(change);
+        let report = report(change);
         report.problems.iter().for_each(|problem| writeln!(text, "{}", shown(problem)).unwrap());
     }
     assert_eq!(compare(&checkout("e2e/fixtures/documents/messages.golden"), &text), None);
