@@ -187,7 +187,7 @@ async fn opaque_connections_are_carried_with_half_close() {
         stream.write_all(&all).await.unwrap();
     });
     let mut resources = service(|_, cluster| cluster.protocol = Protocol::Tcp, &[address]);
-    resources[1] = super::harness::address(Protocol::Tcp);
+    resources[1] = address(Protocol::Tcp);
     let mesh = Mesh::outbound(resources);
     let mut client = mesh.connect().await;
     client.write_all(b"\x01\x02\x03").await.unwrap();
@@ -214,7 +214,7 @@ async fn a_tcp_connection_ends_when_it_is_silent_or_old_as_its_destination_says(
             cluster.pool.max_connection_duration = duration;
         };
         let mut resources = service(cluster, &[server]);
-        resources[1] = super::harness::address(Protocol::Tcp);
+        resources[1] = address(Protocol::Tcp);
         let mesh = Mesh::outbound(resources);
         let began = Instant::now();
         let mut client = mesh.connect().await;
@@ -256,7 +256,7 @@ async fn servers_that_speak_first_are_not_kept_waiting() {
         stream.write_all(b"220 ready\r\n").await.unwrap();
     });
     let mut resources = service(|_, cluster| cluster.protocol = Protocol::Detect, &[address]);
-    resources[1] = super::harness::address(Protocol::Detect);
+    resources[1] = address(Protocol::Detect);
     let mesh = Mesh::outbound(resources);
     let mut greeting = [0; 11];
     let mut client = mesh.connect().await;
