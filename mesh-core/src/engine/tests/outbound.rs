@@ -187,7 +187,7 @@ async fn opaque_connections_are_carried_with_half_close() {
         stream.write_all(&all).await.unwrap();
     });
     let mut resources = service(|_, cluster| cluster.protocol = Protocol::Tcp, &[address]);
-    resources[1] = address(Protocol::Tcp);
+    resources[1] = super::harness::address(Protocol::Tcp);
     let mesh = Mesh::outbound(resources);
     let mut client = mesh.connect().await;
     client.write_all(b"\x01\x02\x03").await.unwrap();
@@ -256,7 +256,7 @@ async fn servers_that_speak_first_are_not_kept_waiting() {
         stream.write_all(b"220 ready\r\n").await.unwrap();
     });
     let mut resources = service(|_, cluster| cluster.protocol = Protocol::Detect, &[address]);
-    resources[1] = address(Protocol::Detect);
+    resources[1] = super::harness::address(Protocol::Detect);
     let mesh = Mesh::outbound(resources);
     let mut greeting = [0; 11];
     let mut client = mesh.connect().await;
