@@ -112,7 +112,10 @@ fn ask_for_certificate(
         ("tls.caCertCredentialName", tls.trust.clone().unwrap_or_default())
     };
     let (namespace, name) = trusted.split_once('/').unwrap_or_default();
-    if let Err(error) = scope.world.trust_secret(namespace, name) {
+    // That it does not exist has been told where it is to be shown.
+    let is_told = lacking.iter().any(|(told, _)| *told == field);
+    let trusted = scope.world.trust_secret(namespace, name);
+    if let Some(error) = trusted.err().filter(|error| !(is_told && error.is_absent())) {
         let message = format!("{error}, whose client certificates to trust is not said; handshakes fail");
         lacking.push((field, message));
     }

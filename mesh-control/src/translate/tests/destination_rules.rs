@@ -141,7 +141,7 @@ fn that_hold(rules: &[Rule]) -> Vec<Rule> {
     let found = (0..NAMESPACES.len()).map(matching).find(|found| !found.is_empty()).unwrap_or_default();
     let best = found.iter().map(|rule| rule.host).min();
     let best: Vec<Rule> = found.into_iter().filter(|rule| Some(rule.host) == best).collect();
-    let first = best.iter().find(|rule| rule.selector != Selector::All).or(best.first()).copied();
+    let first = best.iter().find(|rule| rule.selector != Selector::All).or_else(|| best.first()).copied();
     best.into_iter().filter(|rule| first.is_some_and(|first| first.selector == rule.selector)).collect()
 }
 
