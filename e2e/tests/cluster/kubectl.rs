@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
+use crate::binaries::binary;
 use crate::process::{Output, run};
 
 const DEADLINE: Duration = Duration::from_secs(180);
@@ -52,13 +53,32 @@ pub(crate) fn apply(text: &str) {
     let path = file.path().to_string_lossy().into_owned();
     let flags = std::env::var("MESH_KUBECTL_APPLY").unwrap_or_default();
     let flags: Vec<_> = flags.split_whitespace().collect();
-    let applied = read(&[&["apply", "-f", &path], &flags[..]].concat());
+    let apply = [&["apply", "-f", &path], &flags[..]].concat();
+    mend_if_refused(&attempt(&apply), &path);
+    let applied = read(&apply);
     let objects = applied["items"].as_array().cloned().unwrap_or_else(|| vec![applied]);
     for deployment in objects.iter().filter(|object| object["kind"] == "Deployment") {
         let of = |field: &str| deployment["metadata"][field].as_str().unwrap_or_default().to_owned();
         let (name, namespace) = (format!("deployment/{}", of("name")), of("namespace"));
         expect(&["rollout", "status", "--timeout=150s", "-n", &namespace, &name]);
     }
+}
+
+/// Users' files leave out what the API server insists on. It must say so, and `mesh lint --fix` must be enough of an answer; the
+/// cluster's Services tell it the ports.
+fn mend_if_refused(applied: &Output, path: &str) {
+    if applied.code == Some(0) {
+        return;
+    }
+    let missing: Vec<&str> = applied.stderr.lines().filter(|line| line.contains("Required value")).collect();
+    let known =
+        |line: &&str| line.contains("pathType must be specified") || line.contains("port name or number");
+    assert!(!missing.is_empty() && missing.iter().all(known), "{path}: {}", applied.stderr);
+    let services: Vec<_> = list(&["get", "services", "-A"]).iter().map(Value::to_string).collect();
+    let services = to_file(&services.join("\n---\n"));
+    let services = services.path().to_string_lossy().into_owned();
+    // It also finds what is left to say, which is no failure here.
+    run(Command::new(binary("mesh")).args(["lint", "--fix", "-f", path, &services]), DEADLINE);
 }
 
 /// Removes objects and waits until they are gone, with the pods of their Deployments.

@@ -130,7 +130,12 @@ fn deployment(object: &Value) -> Option<String> {
         return Some("the cluster has not looked at it yet".to_owned());
     }
     let available = number("/status/availableReplicas").min(number("/status/updatedReplicas"));
-    (available < wanted).then(|| format!("{available} of {wanted} replicas are available"))
+    if available < wanted {
+        return Some(format!("{available} of {wanted} replicas are available"));
+    }
+    // An old control plane would go on injecting old proxies.
+    let old = number("/status/replicas").saturating_sub(number("/status/updatedReplicas"));
+    (old > 0).then(|| format!("{old} replicas of the version before still run"))
 }
 
 fn condition(object: &Value, name: &str) -> bool {

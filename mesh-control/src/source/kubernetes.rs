@@ -15,6 +15,7 @@
 mod backoff;
 mod follow;
 mod gather;
+mod places;
 mod resource;
 mod trim;
 mod wanted;

@@ -80,15 +80,15 @@ impl Remote {
     /// # Errors
     /// When the API server cannot be reached at all.
     pub async fn check(&self, version: &str) -> Result<Vec<Check>, RemoteError> {
-        let mut checks = vec![server::version(self).await?];
-        checks.push(server::rights(self).await?);
+        let version_of_server = server::version(self).await?;
+        // Of what is not installed nothing else is worth telling.
+        let deployments = match control::deployment(self).await {
+            Ok(deployments) => deployments,
+            Err(missing) => return Ok(vec![version_of_server, missing]),
+        };
+        let mut checks = vec![version_of_server, server::rights(self).await?];
         checks.extend(definitions::installed(self).await);
-        let deployment = control::deployment(self).await;
-        let installed = deployment.is_ok();
-        checks.extend(deployment.unwrap_or_else(|missing| vec![missing]));
-        if !installed {
-            return Ok(checks);
-        }
+        checks.extend(deployments);
         let replicas = match self.replicas().await {
             Ok(replicas) => {
                 checks.extend(control::replicas(&replicas, version));

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Scope;
 use super::backoff::Backoff;
 use super::follow::{Event, Events, Follower, Name, name_of};
+use super::places::Places;
 use super::resource::{Resource, What, object_path};
 use super::trim;
 use super::wanted::{Reference, Todo, Wanted, wishes};
@@ -39,11 +40,6 @@ const MESH_CONFIG: &str = "istio";
 const NAMESPACES: usize = 0;
 const NODES: usize = 1;
 
-/// Node labels that say where a pod is.
-const TOPOLOGY: &[&str] =
-    &["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"];
-type Topology = BTreeMap<String, Value>;
-
 /// The one task that knows what has been told.
 pub(super) struct Gatherer {
     client: Client,
@@ -58,9 +54,7 @@ pub(super) struct Gatherer {
     /// Resources that have not been listed yet.
     unlisted: BTreeSet<usize>,
     namespaces: BTreeSet<String>,
-    nodes: BTreeMap<String, Topology>,
-    /// A pod came before its node.
-    homeless: bool,
+    places: Places,
     wanted: Wanted,
     fetches: Arc<Semaphore>,
     refused: BTreeMap<(usize, Name), Refusal>,
@@ -103,8 +97,7 @@ impl Gatherer {
             left_out: vec![BTreeSet::new(); count],
             unlisted: (0..count).collect(),
             namespaces: BTreeSet::new(),
-            nodes: BTreeMap::new(),
-            homeless: false,
+            places: Places::default(),
             wanted,
             fetches: Arc::new(Semaphore::new(FETCHES)),
             refused: BTreeMap::new(),
@@ -300,8 +293,10 @@ impl Gatherer {
             return Todo::default();
         }
         let mut document = trim::object(item, version, kind.as_str());
-        if kind == Kind::Pod {
-            self.place(&mut document);
+        match kind {
+            Kind::Pod => self.places.place_pod(&mut document),
+            Kind::EndpointSlice => self.places.place_slice(&mut document),
+            _ => {}
         }
         let todo = self.wanted.wish((number, name.clone()), wishes(kind, &document));
         self.read(number, name.clone(), &document);
@@ -388,42 +383,12 @@ impl Gatherer {
     }
 
     fn node(&mut self, number: usize, event: Event) {
-        let changed = match event {
-            Event::Item(_, item) => name_of(&item).is_some_and(|(_, name)| {
-                let topology = topology(&item);
-                let before = self.nodes.insert(name, topology.clone());
-                before.map_or(self.homeless, |before| before != topology)
-            }),
-            // Its pods go too, each with an event of its own.
-            Event::Gone((_, name)) => {
-                self.nodes.remove(&name);
-                false
-            }
-            Event::Listed(names) => {
-                self.nodes.retain(|name, _| names.contains(&(String::new(), name.clone())));
-                self.unlisted.remove(&number);
-                false
-            }
-        };
-        if changed {
-            self.homeless = false;
+        if matches!(event, Event::Listed(_)) {
+            self.unlisted.remove(&number);
+        }
+        if self.places.node(event) {
             self.list_again(self.number_of(Kind::Pod));
-        }
-    }
-
-    /// A pod is where its node is, unless it says otherwise itself.
-    fn place(&mut self, pod: &mut Value) {
-        let Some(node) = pod["spec"]["nodeName"].as_str().map(str::to_owned) else { return };
-        let Some(topology) = self.nodes.get(&node) else {
-            self.homeless = true;
-            return;
-        };
-        if !pod["metadata"]["labels"].is_object() {
-            pod["metadata"]["labels"] = Value::Object(serde_json::Map::new());
-        }
-        let labels = pod["metadata"]["labels"].as_object_mut().expect("made one above");
-        for (name, value) in topology {
-            labels.entry(name.as_str()).or_insert_with(|| value.clone());
+            self.list_again(self.number_of(Kind::EndpointSlice));
         }
     }
 
@@ -449,12 +414,6 @@ impl Gatherer {
             revision: 0,
         }
     }
-}
-
-fn topology(node: &Value) -> Topology {
-    let labels = &node["metadata"]["labels"];
-    let present = |name: &str| labels.get(name).cloned().map(|value| (name.to_owned(), value));
-    TOPOLOGY.iter().filter_map(|name| present(name)).collect()
 }
 
 /// Reads one object; `None` if it does not exist, or may not be read, which is said once.

@@ -8,7 +8,7 @@ use super::{Check, few};
 use crate::cluster::remote::list::list;
 use crate::cluster::remote::pods::{Part, PodView};
 use crate::cluster::remote::{Remote, RemoteError, SYSTEM_NAMESPACE};
-use crate::inject::{Namespace, Outcome, Settings, inject};
+use crate::inject::{Namespace, Outcome, PROXY_CONTAINER, Settings, inject};
 
 /// Namespaces with their labels, and how the installed control plane injects.
 pub(super) struct Namespaces {
@@ -34,8 +34,16 @@ fn namespace(object: &Value) -> Namespace {
 
 fn settings(control: &Value) -> Settings {
     let variables = control["spec"]["template"]["spec"]["containers"][0]["env"].as_array();
-    let beside = |one: &Value| one["name"] == "MESH_BESIDE_ISTIO" && one["value"] == "true";
-    Settings { beside_istio: variables.is_some_and(|all| all.iter().any(beside)), ..Settings::default() }
+    let value = |name: &str| {
+        let mut all = variables.into_iter().flatten();
+        all.find(|one| one["name"] == name).and_then(|one| one["value"].as_str())
+    };
+    let default = Settings::default();
+    Settings {
+        beside_istio: value("MESH_BESIDE_ISTIO") == Some("true"),
+        image: value("MESH_PROXY_IMAGE").map_or(default.image, str::to_owned),
+        ..Settings::default()
+    }
 }
 
 pub(super) fn judge(pods: &[PodView], namespaces: &Namespaces) -> Vec<Check> {
@@ -58,6 +66,8 @@ pub(super) fn judge(pods: &[PodView], namespaces: &Namespaces) -> Vec<Check> {
             let message = format!("asks for proxies, but these pods have none: {}", few(missing));
             let fix = format!("kubectl rollout restart deployment -n {}", namespace.name);
             checks.push(Check::warning(subject, message).fix(fix));
+        } else if let Some(check) = outdated(&subject, &pods, &namespaces.settings.image) {
+            checks.push(check);
         } else if meshed > 0 {
             checks.push(Check::ok(subject, format!("{meshed} pods have a proxy, as they ask for")));
         }
@@ -69,6 +79,20 @@ pub(super) fn judge(pods: &[PodView], namespaces: &Namespaces) -> Vec<Check> {
         );
     }
     checks
+}
+
+/// Pods whose proxy is of another image than a new pod's would be: they are older than the last upgrade.
+fn outdated(subject: &str, pods: &[&PodView], image: &str) -> Option<Check> {
+    let is_old = |pod: &&&PodView| {
+        let proxy = pod.containers().find(|container| container["name"] == PROXY_CONTAINER);
+        pod.part() == Part::Meshed && proxy.is_some_and(|proxy| proxy["image"] != image)
+    };
+    let old: Vec<&str> = pods.iter().filter(is_old).map(|pod| pod.name()).collect();
+    (!old.is_empty()).then(|| {
+        let namespace = pods.first().map_or("", |pod| pod.namespace());
+        let message = format!("new pods get the proxy {image}, these have another: {}", few(old));
+        Check::warning(subject, message).fix(format!("kubectl rollout restart deployment -n {namespace}"))
+    })
 }
 
 #[cfg(test)]
@@ -89,9 +113,10 @@ mod tests {
             all: [("shop", json!({"istio-injection": "enabled"})), ("other", json!({}))]
                 .map(|(name, labels)| namespace(&json!({"metadata": {"name": name, "labels": labels}})))
                 .into(),
-            settings: Settings::default(),
+            settings: Settings { image: "proxy:2".to_owned(), ..Settings::default() },
         };
-        let (plain, meshed) = (json!([{"name": "web"}]), json!([{"name": "web"}, {"name": "istio-proxy"}]));
+        let (plain, meshed) =
+            (json!([{"name": "web"}]), json!([{"name": "web"}, {"name": "istio-proxy", "image": "proxy:2"}]));
         let opted_out = json!({"sidecar.istio.io/inject": "false"});
         let pods = [
             pod("shop", "old", json!({}), plain.clone()),
@@ -104,5 +129,11 @@ mod tests {
         assert_eq!((found[0].level, found[0].message.ends_with("none: old")), (Level::Warning, true));
         assert_eq!(judge(&pods[1..], &namespaces)[0].level, Level::Ok);
         assert_eq!(judge(&pods[3..], &namespaces)[0].subject, "namespaces");
+        let upgraded = Namespaces {
+            settings: Settings { image: "proxy:3".to_owned(), ..Settings::default() },
+            ..namespaces
+        };
+        let old = &judge(&pods[1..], &upgraded)[0];
+        assert!(old.message.ends_with("these have another: new"), "{old:?}");
     }
 }

@@ -79,11 +79,11 @@ async fn trusted(remote: &Remote, subject: String, configuration: &Value, bundle
     };
     match certificates::shown(remote, pod.name(), PORT, &name, bundle).await {
         Ok(until) => {
-            let until = until.replace_nanosecond(0).unwrap_or(until);
-            Check::ok(
-                subject,
-                format!("is answered with a certificate that its caBundle trusts, good until {until}"),
-            )
+            let (day, hour, minute) = (until.date(), until.hour(), until.minute());
+            let message = format!(
+                "is answered with a certificate that its caBundle trusts, good until {day} {hour:02}:{minute:02} UTC"
+            );
+            Check::ok(subject, message)
         }
         Err(error) => {
             Check::error(subject, format!("the API server cannot trust who answers it as {name}: {error}"))
