@@ -11,6 +11,10 @@ pub(crate) enum Entrance {
     Tls,
     /// As `Tls`, with a new connection and a full handshake for each request.
     Handshakes,
+    /// Bytes that nobody on the way looks into: HTTP/1.1 between generator and backend alone.
+    Tcp,
+    /// HTTP/1.1 in the clear to the first of two proxies, which are joined by mutual TLS.
+    Chain,
 }
 
 /// One kind of traffic.
@@ -48,4 +52,8 @@ pub(crate) const CASES: &[Case] = &[
     Case { entrance: Entrance::Http2, ..Case::http1("h2-small-32", 32, 3_000.0) },
     Case { entrance: Entrance::Tls, ..Case::http1("tls-small-32", 32, 3_000.0) },
     Case { entrance: Entrance::Handshakes, ..Case::http1("tls-handshakes", 8, 150.0) },
+    Case { entrance: Entrance::Tcp, ..Case::http1("tcp-small-32", 32, 4_000.0) },
+    Case { entrance: Entrance::Tcp, response: 1024 * 1024, ..Case::http1("tcp-1m-8", 8, 150.0) },
+    Case { entrance: Entrance::Chain, ..Case::http1("chain-small-1", 1, 1_000.0) },
+    Case { entrance: Entrance::Chain, ..Case::http1("chain-small-32", 32, 3_000.0) },
 ];

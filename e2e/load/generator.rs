@@ -39,9 +39,10 @@ impl Generator {
         address: SocketAddr,
         case: Case,
         certificate: &CertificateDer<'static>,
+        headers: &str,
     ) -> anyhow::Result<Self> {
         let links = link::open(address, case, certificate).await?;
-        let mut generator = Self { case, request: request(case), links };
+        let mut generator = Self { case, request: request(case, headers), links };
         for link in &mut generator.links {
             link.exchange(case, &generator.request).await?;
         }
@@ -84,12 +85,13 @@ impl Generator {
     }
 }
 
-fn request(case: Case) -> Vec<u8> {
+fn request(case: Case, headers: &str) -> Vec<u8> {
     let (method, path, body) = (if case.request == 0 { "GET" } else { "POST" }, case.response, case.request);
     let mut text = format!(
         "{method} /{path} HTTP/1.1\r\nhost: {HOST}\r\nuser-agent: mesh-bench\r\naccept: */*\r\n\
          accept-encoding: gzip, deflate, br\r\ncookie: session=7f3a9c51d2e84b60\r\n"
     );
+    text.push_str(headers);
     if body > 0 {
         text.push_str(&format!("content-type: application/octet-stream\r\ncontent-length: {body}\r\n"));
     }

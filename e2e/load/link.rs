@@ -48,7 +48,9 @@ pub(crate) async fn open(
     let mut links = Vec::with_capacity(case.connections);
     while links.len() < case.connections {
         match case.entrance {
-            Entrance::Http1 => links.push(Link::Kept(Box::new(connect(address).await?), Vec::new())),
+            Entrance::Http1 | Entrance::Tcp | Entrance::Chain => {
+                links.push(Link::Kept(Box::new(connect(address).await?), Vec::new()))
+            }
             Entrance::Tls => {
                 let stream = handshake(address, &connector(certificate)?).await?;
                 links.push(Link::Kept(Box::new(stream), Vec::new()));

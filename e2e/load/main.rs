@@ -11,8 +11,11 @@
 mod backend;
 mod case;
 mod certificate;
+mod connections;
 mod control;
 mod credentials;
+mod engine;
+mod features;
 mod forwarder;
 mod generator;
 mod instructions;
@@ -22,8 +25,10 @@ mod pods;
 mod process;
 mod report;
 mod round;
+mod short;
 mod subject;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -52,18 +57,26 @@ pub(crate) struct Measurement {
     /// Cases to run, by name; all when none is given
     #[arg(long, value_name = "NAME")]
     case: Vec<String>,
-    /// Subjects to measure, by name; all that are installed when none is given
-    #[arg(long, value_name = "NAME")]
-    subject: Vec<String>,
-    /// A TOML file with more subjects, as e2e/load/subjects/subjects.toml has them
-    #[arg(long, value_name = "FILE")]
-    subjects: Option<PathBuf>,
+    #[command(flatten)]
+    chosen: Chosen,
     /// `text` or `json`
     #[arg(long, default_value = "text", value_parser = ["text", "json"])]
     output: String,
     /// Also draw the processor time per request as SVG
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+}
+
+/// Whom to measure.
+#[derive(clap::Args)]
+pub(crate) struct Chosen {
+    /// Subjects to measure, by name; all that are installed when none is given. `mesh+FEATURE` is our gateway with one of
+    /// access-log, tracing-1, tracing-100, authorization-100, jwt, rate-limit, routes-5000
+    #[arg(long, value_name = "NAME")]
+    subject: Vec<String>,
+    /// A TOML file with more subjects, as e2e/load/subjects/subjects.toml has them
+    #[arg(long, value_name = "FILE")]
+    subjects: Option<PathBuf>,
 }
 
 impl Measurement {
@@ -82,6 +95,10 @@ enum Role {
     /// One operation, so many times
     #[command(hide = true)]
     Operation { name: String, times: u64 },
+    /// In two minutes, whether a request costs more than it did, as a ratio to a plain forwarder
+    Short(short::Short),
+    /// Open many connections, leave them idle, close them, and show what memory they take
+    Connections(connections::Many),
     /// Connect many simulated proxies to a control plane, change things, and show what it costs
     Control(control::Size),
     /// The backend that all subjects forward to
@@ -89,12 +106,19 @@ enum Role {
     Backend,
     /// A plain forwarder on hyper, the reference
     #[command(hide = true)]
-    Forwarder {
-        #[arg(long)]
-        listen: std::net::SocketAddr,
-        #[arg(long)]
-        backend: std::net::SocketAddr,
-    },
+    Forwarder(Way),
+    /// Our engine, with a fixed configuration
+    #[command(hide = true)]
+    Engine(engine::Start),
+}
+
+/// From where to where something forwards.
+#[derive(clap::Args)]
+struct Way {
+    #[arg(long)]
+    listen: SocketAddr,
+    #[arg(long)]
+    backend: SocketAddr,
 }
 
 fn main() -> ExitCode {
@@ -117,9 +141,12 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
         match arguments.role {
             Some(Role::Pods(size)) => pods::measure(&size),
             Some(Role::Instructions(counting)) => instructions::measure(&counting).await,
+            Some(Role::Connections(many)) => connections::measure(&many).await,
             Some(Role::Control(size)) => control::measure(&size).await,
             Some(Role::Backend) => backend::serve().await,
-            Some(Role::Forwarder { listen, backend }) => forwarder::serve(listen, backend).await,
+            Some(Role::Forwarder(Way { listen, backend })) => forwarder::serve(listen, backend).await,
+            Some(Role::Engine(start)) => engine::serve(&start).await,
+            Some(Role::Short(short)) => short::measure(&short).await,
             _ => round::measure(&arguments.measurement).await,
         }
     })

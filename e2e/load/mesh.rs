@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 
 use crate::certificate::Certificate;
 use crate::credentials::{Bearer, Issuer};
+use crate::features::Feature;
 use crate::generator::HOST;
 use crate::process::{Launch, Running, binary, free_address};
 
@@ -19,22 +20,35 @@ pub(crate) struct Started {
     /// Where it takes cleartext, of either version.
     pub(crate) clear: SocketAddr,
     pub(crate) tls: SocketAddr,
+    /// Where it passes bytes on as they are.
+    pub(crate) tcp: SocketAddr,
     pub(crate) gateway: Running,
-    pub(crate) control: Running,
+    /// The control plane, and where spans go.
+    pub(crate) beside: Vec<Running>,
 }
 
-/// Starts both.
+/// Starts both, with one more feature if one is given.
 pub(crate) async fn start(
     backend: SocketAddr,
     folder: &Path,
     certificate: &Certificate,
     launch: Launch<'_>,
+    feature: &Feature,
 ) -> anyhow::Result<Started> {
-    let folder = folder.join("mesh");
+    let folder = folder.join(format!("mesh{}", feature.name));
     let objects = folder.join("objects");
     std::fs::create_dir_all(&objects)?;
-    let (gateway, tls) = (free_address()?, free_address()?);
-    std::fs::write(objects.join("objects.yaml"), manifests(gateway, tls, backend))?;
+    let (gateway, tls, tcp) = (free_address()?, free_address()?, free_address()?);
+    let (mut beside, mut spans) = (Vec::new(), backend);
+    if feature.collector {
+        let (address, process) = collector(&folder).await?;
+        spans = address;
+        beside.push(process);
+    }
+    let manifests = manifests([gateway, tls, tcp], backend, feature)
+        .replace("{collector_port}", &spans.port().to_string())
+        .replace("{backend_port}", &backend.port().to_string());
+    std::fs::write(objects.join("objects.yaml"), manifests)?;
     std::fs::write(objects.join("secret.yaml"), secret(certificate))?;
     let ControlPlane { process: control_plane, address: control, root, issuer } =
         control_plane(&folder, &objects).await?;
@@ -51,7 +65,9 @@ pub(crate) async fn start(
     let mut process = Running::start(&mut command, &log)?;
     process.listening(gateway, &log).await?;
     process.listening(tls, &log).await?;
-    Ok(Started { clear: gateway, tls, gateway: process, control: control_plane })
+    beside.push(control_plane);
+    process.listening(tcp, &log).await?;
+    Ok(Started { clear: gateway, tls, tcp, gateway: process, beside })
 }
 
 /// A control plane that reads files.
@@ -101,8 +117,12 @@ stringData:
     )
 }
 
-fn manifests(gateway: SocketAddr, tls: SocketAddr, backend: SocketAddr) -> String {
-    let (port, tls, backend) = (gateway.port(), tls.port(), backend.port());
+fn manifests(listen: [SocketAddr; 3], backend: SocketAddr, feature: &Feature) -> String {
+    let ([port, tls, tcp], backend) = (listen.map(|address| address.port()), backend.port());
+    let silence = !feature.logs;
+    let only = "[{route: [{destination: {host: backend.example, port: {number: {backend_port}}}}]}]";
+    let routes = if feature.routes.is_empty() { only } else { &feature.routes };
+    let more = &feature.manifests;
     format!(
         "apiVersion: v1
 kind: Pod
@@ -120,6 +140,15 @@ spec:
   endpoints: [{{address: 127.0.0.1}}]
 ---
 apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: backend-tcp}}
+spec:
+  hosts: [backend-tcp.example]
+  ports: [{{number: {backend}, name: tcp, protocol: TCP}}]
+  resolution: STATIC
+  endpoints: [{{address: 127.0.0.1}}]
+---
+apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {{name: bench}}
 spec:
@@ -129,6 +158,7 @@ spec:
   - port: {{number: {tls}, name: https, protocol: HTTPS}}
     hosts: [{HOST}]
     tls: {{mode: SIMPLE, credentialName: bench}}
+  - {{port: {{number: {tcp}, name: tcp, protocol: TCP}}, hosts: [{HOST}]}}
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -136,15 +166,29 @@ metadata: {{name: bench}}
 spec:
   hosts: [{HOST}]
   gateways: [bench]
-  http: [{{route: [{{destination: {{host: backend.example, port: {{number: {backend}}}}}}}]}}]
+  tcp:
+  - match: [{{port: {tcp}}}]
+    route: [{{destination: {{host: backend-tcp.example, port: {{number: {backend}}}}}}}]
+  http: {routes}
 ---
 # As the peers: metrics, and no access log.
 apiVersion: telemetry.istio.io/v1
 kind: Telemetry
 metadata: {{name: bench, namespace: {NAMESPACE}}}
-spec: {{accessLogging: [{{disabled: true}}]}}
-"
+spec: {{accessLogging: [{{disabled: {silence}}}]}}
+{more}"
     )
+}
+
+/// Where spans go.
+async fn collector(folder: &Path) -> anyhow::Result<(SocketAddr, Running)> {
+    let (grpc, http) = (free_address()?, free_address()?);
+    let mut command = Command::new(binary("mesh-echo")?);
+    command.args(["otlp", "--listen", &grpc.port().to_string(), "--http", &http.port().to_string()]);
+    let log = folder.join("collector.log");
+    let mut process = Running::start(&mut command, &log)?;
+    process.listening(grpc, &log).await?;
+    Ok((grpc, process))
 }
 
 async fn within(limit: Duration, condition: impl Fn() -> bool) -> anyhow::Result<()> {

@@ -34,6 +34,13 @@ struct CaseReport {
     subjects: BTreeMap<String, Vec<Sample>>,
 }
 
+impl CaseReport {
+    /// Whom all others are compared with.
+    fn ours(&self) -> Option<&Vec<Sample>> {
+        self.subjects.get("mesh").or_else(|| self.subjects.get("mesh-chain"))
+    }
+}
+
 /// A middle and how far samples lie from it.
 struct Spread {
     median: f64,
@@ -92,7 +99,7 @@ impl Report {
         for case in &self.cases {
             let _ = writeln!(
                 text,
-                "{}\n  {:<10} {:>17} {:>14} {:>9} {:>9} {:>9} {:>9}",
+                "{}\n  {:<22} {:>17} {:>14} {:>9} {:>9} {:>9} {:>9}",
                 case.case,
                 "subject",
                 "µs CPU / request",
@@ -112,7 +119,7 @@ impl Report {
 
     fn line(&self, case: &CaseReport, subject: &str, samples: &[Sample]) -> String {
         let cost = Spread::of(samples.iter().map(|sample| sample.microseconds_per_request));
-        let ratio = case.subjects.get("mesh").map(|mesh| {
+        let ratio = case.ours().map(|mesh| {
             // Round by round: what disturbed a round disturbed both.
             let pairs = mesh.iter().zip(samples);
             Spread::of(pairs.map(|(ours, its)| ours.microseconds_per_request / its.microseconds_per_request))
@@ -123,7 +130,7 @@ impl Report {
         let median =
             |of: fn(&Sample) -> u64| Spread::of(samples.iter().map(|sample| of(sample) as f64)).median;
         format!(
-            "  {subject:<10} {:>17} {ratio:>14} {:>9.0} {:>9.0} {:>9.0} {:>9.1}",
+            "  {subject:<22} {:>17} {ratio:>14} {:>9.0} {:>9.0} {:>9.0} {:>9.1}",
             format!("{:.1} ± {:.1}", cost.median, cost.half),
             median(|sample| sample.p50_microseconds),
             median(|sample| sample.p99_microseconds),
@@ -144,7 +151,8 @@ impl Report {
                 case.subjects.values().map(|samples| cost(samples)).fold(f64::MIN_POSITIVE, f64::max);
             for (subject, samples) in &case.subjects {
                 y += 18;
-                let (cost, colour) = (cost(samples), if subject == "mesh" { "#c2410c" } else { "#94a3b8" });
+                let (cost, colour) =
+                    (cost(samples), if subject.starts_with("mesh") { "#c2410c" } else { "#94a3b8" });
                 let _ = writeln!(
                     body,
                     r#"<text x="10" y="{}">{subject}</text><rect x="90" y="{y}" width="{:.0}" height="14" fill="{colour}"/><text x="{:.0}" y="{}">{cost:.1} µs</text>"#,

@@ -26,7 +26,8 @@ pub(crate) async fn measure(measurement: &Measurement) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let (backend_address, backend) = start_backend()?;
     let certificate = Certificate::generate(folder.path())?;
-    let subjects = subject::start_all(measurement, backend_address, folder.path(), &certificate).await?;
+    let subjects =
+        subject::start_all(&measurement.chosen, backend_address, folder.path(), &certificate).await?;
     let mut report = Report::default();
     for case in cases {
         let subjects: Vec<_> = subjects.iter().filter(|each| each.address(case.entrance).is_some()).collect();
@@ -74,7 +75,8 @@ pub(crate) fn start_backend() -> anyhow::Result<(SocketAddr, Running)> {
     Ok((line.trim().parse().context("the backend names no address")?, running))
 }
 
-async fn run(
+/// Drives a subject for a while.
+pub(crate) async fn run(
     case: Case,
     subject: &Subject,
     backend: &Running,
@@ -83,11 +85,12 @@ async fn run(
 ) -> anyhow::Result<Sample> {
     let what = || format!("{} under {}", subject.name, case.name);
     let address = subject.address(case.entrance).with_context(|| format!("{} does not take it", what()))?;
-    let mut generator = Generator::open(address, case, &certificate.der).await.with_context(what)?;
+    let mut generator =
+        Generator::open(address, case, &certificate.der, &subject.headers).await.with_context(what)?;
     let own = std::process::id();
-    let before = (subject.process.processor_time(), backend.processor_time(), processor_time(own));
+    let before = (subject.processor_time(), backend.processor_time(), processor_time(own));
     let load = generator.run(duration).await.with_context(what)?;
-    let used = subject.process.processor_time() - before.0;
+    let used = subject.processor_time() - before.0;
     let beside = [backend.processor_time() - before.1, processor_time(own) - before.2];
     let busiest = beside.iter().map(|time| time.as_secs_f64() / load.seconds).fold(0.0, f64::max);
     if load.requests == 0 {
@@ -105,7 +108,7 @@ async fn run(
         p50_microseconds: at(0.5),
         p99_microseconds: at(0.99),
         p999_microseconds: at(0.999),
-        memory_bytes: subject.process.memory(),
+        memory_bytes: subject.memory(),
         busiest_beside: busiest,
     })
 }

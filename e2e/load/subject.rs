@@ -1,29 +1,33 @@
 //! What is measured: our gateway, the reference, and the peers that a TOML file describes.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
 use crate::case::Entrance;
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, Identities};
+use crate::features::Feature;
 use crate::process::{Launch, Running, free_address};
-use crate::{Measurement, mesh};
+use crate::{Chosen, mesh};
 
+/// How names of our gateway with a feature begin.
+const WITH_FEATURE: &str = "mesh+";
 const BUILT_IN: &str = include_str!("subjects/subjects.toml");
 
 /// A subject that serves.
 pub(crate) struct Subject {
     pub(crate) name: String,
-    /// Where it takes HTTP/1.1.
-    http1: SocketAddr,
-    /// Where it takes HTTP/2 in the clear, and TLS, if it does.
-    http2: Option<SocketAddr>,
-    tls: Option<SocketAddr>,
-    /// The processes that are measured.
-    pub(crate) process: Running,
+    /// Where it takes what.
+    entrances: Vec<(Entrance, SocketAddr)>,
+    /// The processes that are measured; at least one.
+    pub(crate) processes: Vec<Running>,
+    /// What requests of HTTP/1.1 bring for it, as lines of a head.
+    pub(crate) headers: String,
     /// Those that must run as well.
     _beside: Vec<Running>,
 }
@@ -47,50 +51,64 @@ struct Peer {
     arguments: Vec<String>,
     /// The configuration file's name: some programs go by what it ends in.
     file: String,
-    /// The configuration file's text; `{listen_port}`, `{backend_port}`, `{folder}`, `{chain}`, `{key}` and `{both}` are
-    /// replaced. One that names `{http2_port}` or `{tls_port}` is also measured there.
+    /// The configuration file's text; `{backend_port}`, `{folder}`, `{chain}`, `{key}`, `{both}` and `{identities}` are
+    /// replaced, and each of [`PORTS`], where it is measured then.
     config: String,
+    /// The configuration of a second process of the program, behind the first, which reaches it at `{called_port}`: the
+    /// second hop of a chain.
+    behind: Option<String>,
 }
 
 impl Subject {
     /// Where it takes such traffic; none when it does not.
-    pub(crate) const fn address(&self, entrance: Entrance) -> Option<SocketAddr> {
-        match entrance {
-            Entrance::Http1 => Some(self.http1),
-            Entrance::Http2 => self.http2,
-            Entrance::Tls | Entrance::Handshakes => self.tls,
-        }
+    pub(crate) fn address(&self, entrance: Entrance) -> Option<SocketAddr> {
+        let asked = if entrance == Entrance::Handshakes { Entrance::Tls } else { entrance };
+        self.entrances.iter().find(|(its, _)| *its == asked).map(|(_, address)| *address)
+    }
+
+    /// Processor time that it has used.
+    pub(crate) fn processor_time(&self) -> Duration {
+        self.processes.iter().map(Running::processor_time).sum()
+    }
+
+    /// Memory that it holds, shared pages by share (PSS), in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        self.processes.iter().map(Running::memory).sum()
     }
 }
 
 /// Starts every subject that is wanted and there, and says which are not.
 pub(crate) async fn start_all(
-    measurement: &Measurement,
+    chosen: &Chosen,
     backend: SocketAddr,
     folder: &Path,
     certificate: &Certificate,
 ) -> anyhow::Result<Vec<Subject>> {
-    let wanted = |name: &str| measurement.subject.is_empty() || measurement.subject.iter().any(|n| n == name);
+    let identities = Identities::generate(folder)?;
+    let wanted = |name: &str| chosen.subject.is_empty() || chosen.subject.iter().any(|n| n == name);
     let mut subjects = Vec::new();
     if wanted("mesh") {
-        let started = mesh::start(backend, folder, certificate, Launch::Plain).await.context("mesh")?;
-        subjects.push(Subject {
-            name: "mesh".to_owned(),
-            http1: started.clear,
-            http2: Some(started.clear),
-            tls: Some(started.tls),
-            process: started.gateway,
-            _beside: vec![started.control],
-        });
+        subjects.push(ours("mesh", backend, folder, certificate).await?);
+    }
+    for name in chosen.subject.iter().filter(|name| name.starts_with(WITH_FEATURE)) {
+        subjects.push(ours(name, backend, folder, certificate).await?);
+    }
+    if chosen.subject.iter().any(|name| name == "engine") {
+        subjects.push(engine(backend, folder, Launch::Plain).await?);
+    }
+    if wanted("mesh-chain") {
+        subjects.push(chain(backend, folder, &identities).await?);
     }
     if wanted("hyper") {
-        subjects.push(reference(backend, folder, Launch::Plain).await.context("hyper")?);
+        subjects.push(reference(backend, folder, Launch::Plain).await?);
     }
-    for peer in peers(measurement)?.into_iter().filter(|peer| wanted(&peer.name)) {
+    for peer in peers(chosen)?.into_iter().filter(|peer| wanted(&peer.name)) {
         match find(&peer.program) {
             Some(program) => {
                 let name = peer.name.clone();
-                subjects.push(peer.start(&program, backend, folder, certificate).await.context(name)?);
+                subjects.push(
+                    peer.start(&program, backend, folder, (certificate, &identities)).await.context(name)?,
+                );
             }
             None => eprintln!("{} is not measured: no {} here; {}", peer.name, peer.program, peer.install),
         }
@@ -101,9 +119,9 @@ pub(crate) async fn start_all(
     Ok(subjects)
 }
 
-fn peers(measurement: &Measurement) -> anyhow::Result<Vec<Peer>> {
+fn peers(chosen: &Chosen) -> anyhow::Result<Vec<Peer>> {
     let mut peers = parse(BUILT_IN).context("the built-in subjects")?;
-    if let Some(file) = &measurement.subjects {
+    if let Some(file) = &chosen.subjects {
         let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
         peers.extend(parse(&text).with_context(|| file.display().to_string())?);
     }
@@ -114,27 +132,110 @@ fn parse(text: &str) -> anyhow::Result<Vec<Peer>> {
     Ok(toml::from_str::<File>(text)?.subject)
 }
 
+/// Our gateway, as it is or with the feature that the name tells.
+async fn ours(
+    name: &str,
+    backend: SocketAddr,
+    folder: &Path,
+    certificate: &Certificate,
+) -> anyhow::Result<Subject> {
+    let feature = name.strip_prefix(WITH_FEATURE).map(Feature::named).transpose()?.unwrap_or_default();
+    gateway(name, backend, folder, certificate, Launch::Plain, &feature).await
+}
+
+/// Our gateway with a feature, and its control plane.
+pub(crate) async fn gateway(
+    name: &str,
+    backend: SocketAddr,
+    folder: &Path,
+    certificate: &Certificate,
+    launch: Launch<'_>,
+    feature: &Feature,
+) -> anyhow::Result<Subject> {
+    let started = mesh::start(backend, folder, certificate, launch, feature).await;
+    let started = started.with_context(|| name.to_owned())?;
+    Ok(Subject {
+        name: name.to_owned(),
+        entrances: vec![
+            (Entrance::Http1, started.clear),
+            (Entrance::Http2, started.clear),
+            (Entrance::Tls, started.tls),
+            (Entrance::Tcp, started.tcp),
+        ],
+        processes: vec![started.gateway],
+        headers: feature.headers.clone(),
+        _beside: started.beside,
+    })
+}
+
 /// The plainest forwarder on hyper.
 pub(crate) async fn reference(
     backend: SocketAddr,
     folder: &Path,
     launch: Launch<'_>,
 ) -> anyhow::Result<Subject> {
-    let address = free_address()?;
-    let log = folder.join("hyper.log");
-    let mut command = launch.command(&std::env::current_exe()?);
-    command.args(["forwarder", "--listen", &address.to_string(), "--backend", &backend.to_string()]);
-    let mut process = Running::start(&mut command, &log)?;
-    process.listening(address, &log).await?;
-    Ok(Subject {
-        name: "hyper".to_owned(),
-        http1: address,
-        http2: None,
-        tls: None,
-        process,
-        _beside: Vec::new(),
-    })
+    let role = ["forwarder"].map(OsStr::new);
+    let (address, process) = within("hyper", role, backend, folder, launch).await?;
+    Ok(Subject::of("hyper", Entrance::Http1, address, vec![process]))
 }
+
+/// Our engine without a control plane.
+pub(crate) async fn engine(
+    backend: SocketAddr,
+    folder: &Path,
+    launch: Launch<'_>,
+) -> anyhow::Result<Subject> {
+    let role = ["engine", "--place", "gateway"].map(OsStr::new);
+    let (address, process) = within("engine", role, backend, folder, launch).await?;
+    Ok(Subject::of("engine", Entrance::Http1, address, vec![process]))
+}
+
+/// Two of our engines as sidecars, the caller's and the called one's, and mutual TLS between them.
+async fn chain(backend: SocketAddr, folder: &Path, identities: &Identities) -> anyhow::Result<Subject> {
+    let at = identities.folder.as_os_str();
+    let role = |place| ["engine", "--identities", "", "--place", place].map(OsStr::new);
+    let place = |place| {
+        let mut role = role(place);
+        role[2] = at;
+        role
+    };
+    let (middle, called) = within("mesh-inbound", place("inbound"), backend, folder, Launch::Plain).await?;
+    let (address, caller) = within("mesh-outbound", place("outbound"), middle, folder, Launch::Plain).await?;
+    Ok(Subject::of("mesh-chain", Entrance::Chain, address, vec![caller, called]))
+}
+
+/// What this program is itself, in a process of its own, and where it listens.
+async fn within<const COUNT: usize>(
+    name: &str,
+    role: [&OsStr; COUNT],
+    backend: SocketAddr,
+    folder: &Path,
+    launch: Launch<'_>,
+) -> anyhow::Result<(SocketAddr, Running)> {
+    let address = free_address()?;
+    let log = folder.join(format!("{name}.log"));
+    let mut command = launch.command(&std::env::current_exe()?);
+    command.args(role).args(["--listen", &address.to_string(), "--backend", &backend.to_string()]);
+    let mut process = Running::start(&mut command, &log)?;
+    process.listening(address, &log).await.with_context(|| name.to_owned())?;
+    Ok((address, process))
+}
+
+impl Subject {
+    fn of(name: &str, entrance: Entrance, address: SocketAddr, processes: Vec<Running>) -> Self {
+        let (name, entrances) = (name.to_owned(), vec![(entrance, address)]);
+        Self { name, entrances, processes, headers: String::new(), _beside: Vec::new() }
+    }
+}
+
+/// What stands in a configuration for a port where such traffic is taken.
+const PORTS: [(&str, Entrance); 5] = [
+    ("{listen_port}", Entrance::Http1),
+    ("{http2_port}", Entrance::Http2),
+    ("{tls_port}", Entrance::Tls),
+    ("{tcp_port}", Entrance::Tcp),
+    ("{caller_port}", Entrance::Chain),
+];
 
 impl Peer {
     async fn start(
@@ -142,36 +243,55 @@ impl Peer {
         program: &Path,
         backend: SocketAddr,
         folder: &Path,
-        certificate: &Certificate,
+        (certificate, identities): (&Certificate, &Identities),
     ) -> anyhow::Result<Subject> {
-        let (address, http2, tls) = (free_address()?, free_address()?, free_address()?);
         let own = folder.join(&self.name);
         std::fs::create_dir_all(&own)?;
+        let called = free_address()?;
+        let mut replaced = vec![
+            ("{backend_port}", backend.port().to_string()),
+            ("{called_port}", called.port().to_string()),
+            ("{folder}", own.display().to_string()),
+            ("{identities}", identities.folder.display().to_string()),
+            ("{chain}", certificate.files[0].display().to_string()),
+            ("{key}", certificate.files[1].display().to_string()),
+            ("{both}", certificate.files[2].display().to_string()),
+        ];
+        let mut entrances = Vec::new();
+        for (stands, entrance) in PORTS.into_iter().filter(|(stands, _)| self.config.contains(stands)) {
+            let address = free_address()?;
+            entrances.push((entrance, address));
+            replaced.push((stands, address.port().to_string()));
+        }
+        let (_, first) = *entrances.first().context("its configuration names no port to listen on")?;
+        let mut processes = Vec::new();
+        if let Some(behind) = &self.behind {
+            processes.push(self.process(program, &own.join("behind"), behind, &replaced, called).await?);
+        }
+        processes.push(self.process(program, &own, &self.config, &replaced, first).await?);
+        Ok(Subject { name: self.name, entrances, processes, headers: String::new(), _beside: Vec::new() })
+    }
+
+    /// One process with a configuration, from when it listens.
+    async fn process(
+        &self,
+        program: &Path,
+        folder: &Path,
+        config: &str,
+        replaced: &[(&str, String)],
+        address: SocketAddr,
+    ) -> anyhow::Result<Running> {
+        std::fs::create_dir_all(folder)?;
+        let (file, log) = (folder.join(&self.file), folder.join("log"));
         let fill = |text: &str| {
-            text.replace("{listen_port}", &address.port().to_string())
-                .replace("{backend_port}", &backend.port().to_string())
-                .replace("{http2_port}", &http2.port().to_string())
-                .replace("{tls_port}", &tls.port().to_string())
-                .replace("{folder}", &own.display().to_string())
-                .replace("{chain}", &certificate.files[0].display().to_string())
-                .replace("{key}", &certificate.files[1].display().to_string())
-                .replace("{both}", &certificate.files[2].display().to_string())
+            let with = |text: String, (stands, value): &(&str, String)| text.replace(stands, value);
+            replaced.iter().fold(text.replace("{config}", &file.display().to_string()), with)
         };
-        let config = own.join(&self.file);
-        std::fs::write(&config, fill(&self.config))?;
-        let config_path = config.display().to_string();
-        let arguments = self.arguments.iter().map(|text| fill(text).replace("{config}", &config_path));
-        let log = own.join("log");
+        std::fs::write(&file, fill(config))?;
+        let arguments = self.arguments.iter().map(|text| fill(text));
         let mut process = Running::start(Command::new(program).args(arguments), &log)?;
         process.listening(address, &log).await?;
-        Ok(Subject {
-            name: self.name,
-            http1: address,
-            http2: self.config.contains("{http2_port}").then_some(http2),
-            tls: self.config.contains("{tls_port}").then_some(tls),
-            process,
-            _beside: Vec::new(),
-        })
+        Ok(process)
     }
 }
 
