@@ -134,7 +134,9 @@ async fn users_objects(client: &Client, namespace: &str) -> Result<BTreeSet<Stri
 fn is_made_by_kubernetes(kind: &str, item: &Value) -> bool {
     let owners = item["metadata"]["ownerReferences"].as_array();
     match (kind, text(item, "/metadata/name")) {
-        ("ServiceAccount", "default") | ("ConfigMap", "kube-root-ca.crt") => true,
+        ("ServiceAccount", "default") => true,
+        // What a cluster, or an Istio in it, publishes into every namespace.
+        ("ConfigMap", "kube-root-ca.crt" | "openshift-service-ca.crt" | "istio-ca-root-cert") => true,
         _ => owners.is_some_and(|owners| owners.iter().any(|owner| owner["controller"] == true)),
     }
 }
@@ -185,4 +187,17 @@ async fn ask(client: &Client, method: Method, path: &str) -> Result<Option<Value
 fn is_missing(error: &RequestError) -> bool {
     // 405: a collection that can only be created in.
     matches!(error.code(), Some(404 | 405))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_namespace_has_is_no_users() {
+        let made = |kind: &str, name: &str| is_made_by_kubernetes(kind, &json!({"metadata": {"name": name}}));
+        assert!(made("ConfigMap", "kube-root-ca.crt") && made("ConfigMap", "openshift-service-ca.crt"));
+        assert!(made("ServiceAccount", "default") && !made("ServiceAccount", "builder-of-mine"));
+        assert!(!made("ConfigMap", "istio") && !made("Secret", "kube-root-ca.crt"));
+    }
 }
