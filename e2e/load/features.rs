@@ -19,6 +19,8 @@ pub(crate) struct Feature {
     pub(crate) name: String,
     /// What switches it on.
     pub(crate) manifests: String,
+    /// More of the mesh's Telemetry, after its access log.
+    pub(crate) telemetry: String,
     /// What requests bring for it, as lines of a head.
     pub(crate) headers: String,
     /// In place of the only route.
@@ -34,8 +36,8 @@ impl Feature {
     pub(crate) fn named(name: &str) -> anyhow::Result<Self> {
         let feature = match name {
             "access-log" => Self { manifests: access_log(), logs: true, ..Self::default() },
-            "tracing-1" => Self { manifests: tracing(1), collector: true, ..Self::default() },
-            "tracing-100" => Self { manifests: tracing(100), collector: true, ..Self::default() },
+            "tracing-1" => tracing(1),
+            "tracing-100" => tracing(100),
             "authorization-100" => Self { manifests: authorization(), ..Self::default() },
             "jwt" => jwt()?,
             "rate-limit" => Self { manifests: rate_limit(), ..Self::default() },
@@ -59,32 +61,34 @@ data: {mesh: \"{accessLogFile: /dev/stdout, accessLogEncoding: JSON}\"}
 }
 
 /// Spans go to `collector.example`.
-fn tracing(percent: u32) -> String {
-    format!(
-        "---
+fn tracing(percent: u32) -> Feature {
+    // In the one Telemetry of the mesh: of two, one would not count.
+    let telemetry =
+        format!(", tracing: [{{providers: [{{name: otel}}], randomSamplingPercentage: {percent}}}]");
+    Feature { manifests: receiver(), telemetry, collector: true, ..Feature::default() }
+}
+
+/// Who takes spans, as the mesh knows it.
+fn receiver() -> String {
+    "---
 apiVersion: v1
 kind: ConfigMap
-metadata: {{name: istio, namespace: istio-system}}
+metadata: {name: istio, namespace: istio-system}
 data:
   mesh: |
     extensionProviders:
-    - {{name: otel, opentelemetry: {{service: collector.example, port: {{collector_port}}}}}}
----
-apiVersion: telemetry.istio.io/v1
-kind: Telemetry
-metadata: {{name: tracing, namespace: istio-system}}
-spec: {{tracing: [{{providers: [{{name: otel}}], randomSamplingPercentage: {percent}}}]}}
+    - {name: otel, opentelemetry: {service: collector.example, port: {collector_port}}}
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
-metadata: {{name: collector}}
+metadata: {name: collector}
 spec:
   hosts: [collector.example]
-  ports: [{{number: {{collector_port}}, name: grpc, protocol: GRPC}}]
+  ports: [{number: {collector_port}, name: grpc, protocol: GRPC}]
   resolution: STATIC
-  endpoints: [{{address: 127.0.0.1}}]
+  endpoints: [{address: 127.0.0.1}]
 "
-    )
+    .to_owned()
 }
 
 /// A hundred rules, of which only the last lets the request in.

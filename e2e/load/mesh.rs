@@ -122,7 +122,7 @@ fn manifests(listen: [SocketAddr; 3], backend: SocketAddr, feature: &Feature) ->
     let silence = !feature.logs;
     let only = "[{route: [{destination: {host: backend.example, port: {number: {backend_port}}}}]}]";
     let routes = if feature.routes.is_empty() { only } else { &feature.routes };
-    let more = &feature.manifests;
+    let (more, telemetry) = (&feature.manifests, &feature.telemetry);
     format!(
         "apiVersion: v1
 kind: Pod
@@ -175,7 +175,7 @@ spec:
 apiVersion: telemetry.istio.io/v1
 kind: Telemetry
 metadata: {{name: bench, namespace: {NAMESPACE}}}
-spec: {{accessLogging: [{{disabled: {silence}}}]}}
+spec: {{accessLogging: [{{disabled: {silence}}}]{telemetry}}}
 {more}"
     )
 }
