@@ -178,9 +178,6 @@ fn named(host: Host, port: u16) -> Endpoint {
 
 /// The pod that has an address, if it is one of ours to see.
 pub fn pod_at<'w>(scope: &Scope<'w>, address: IpAddr) -> Option<Item<'w, Pod>> {
-    let live = |pod: &Item<'w, Pod>| {
-        pod.status.pod_ip == Some(address)
-            && !matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"))
-    };
-    scope.world.all::<Pod>().find(live)
+    let live = |pod: &Item<'w, Pod>| !matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    scope.world.pods_with(address).find(live)
 }

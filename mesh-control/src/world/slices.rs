@@ -107,11 +107,14 @@ impl World {
 
     /// Pods by address; those in their node's network share theirs with others and are not told by it.
     pub(super) fn pods_at(&self, wanted: BTreeSet<IpAddr>) -> BTreeMap<IpAddr, Item<'_, Pod>> {
-        let pods =
-            |address| self.by_address.at(Kind::Pod, address).filter_map(|key| Item::of(self.object(key)?));
         let usable = |pod: &Item<'_, Pod>| !pod.spec.spec.host_network && !is_finished(pod);
-        let of = |address| Some((address, pods(address).filter(usable).last()?));
+        let of = |address| Some((address, self.pods_with(address).filter(usable).last()?));
         wanted.into_iter().filter_map(of).collect()
+    }
+
+    /// The pods that have an address, finished ones and those in their node's network included.
+    pub fn pods_with(&self, address: IpAddr) -> impl Iterator<Item = Item<'_, Pod>> {
+        self.by_address.at(Kind::Pod, address).filter_map(|key| Item::of(self.object(key)?))
     }
 
     /// The slices that list an address, whatever comes of it.
