@@ -209,6 +209,6 @@ async fn reach(
     let local = opened.as_ref().ok().and_then(|dialled| dialled.stream.socket().local_addr().ok());
     route.facts(address, local).write(record);
     let dialled = opened.map_err(NoConnection::Failed)?;
-    let (idle, ends) = route.times().unwrap_or((worker.limits().tcp_idle, None));
+    let (idle, ends) = route.times().unwrap_or_else(|| (worker.limits().tcp_idle, None));
     Ok(Upstream { stream: dialled.stream, idle, ends, _permit: permit, _active: None })
 }
