@@ -96,6 +96,7 @@ const RANGES: &[(Kind, &str, Rule)] = &[
     (Kind::Service, ".spec.ports.targetPort", PORT),
     (Kind::Service, ".spec.ports.nodePort", PORT),
     (Kind::Service, ".spec.clusterIP", ClusterAddress),
+    (Kind::EndpointSlice, ".ports.port", PORT),
     (Kind::Secret, ".data.*", Base64),
     (Kind::Deployment, ".ports.containerPort", PORT),
     (Kind::Deployment, ".template.spec.containers", Something),

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::core::{PodController, Service, ServiceType};
+use crate::api::discovery::EndpointSlice;
 use crate::api::networking::{Gateway, Resolution, ServiceEntry, WorkloadEntry};
 use crate::api::rate_limit::RateLimit;
 use crate::api::security::{AuthorizationPolicy, Condition, PeerAuthentication, Source};
@@ -32,6 +33,7 @@ const NAMED_KEYS: &[&str] = &["request.headers[", "request.auth.claims[", "exper
 pub(super) fn contradictions(object: &Object) -> Vec<Problem> {
     match &object.spec {
         Spec::Service(service) => service_problems(service),
+        Spec::EndpointSlice(slice) => slice_problems(slice),
         Spec::ServiceEntry(entry) => entry_problems(entry),
         Spec::WorkloadEntry(workload) => workload_problems(workload, "spec"),
         Spec::Gateway(gateway) => gateway_problems(gateway),
@@ -52,6 +54,11 @@ fn service_problems(service: &Service) -> Vec<Problem> {
         problems.push(Problem::warning("spec.externalName", "missing; type ExternalName needs it"));
     }
     problems
+}
+
+fn slice_problems(slice: &EndpointSlice) -> Vec<Problem> {
+    let names = slice.ports.iter().map(|port| format!("{:?} {}", port.protocol, port.name));
+    repeated(names, |at| format!("ports[{at}].name"))
 }
 
 /// One problem for each value that was there before.

@@ -2,7 +2,7 @@
 
 use super::blame;
 use crate::api::Item;
-use crate::api::core::{Pod, Service};
+use crate::api::core::{Pod, Service, ServicePort};
 use crate::api::discovery::{AddressType, EndpointSlice, SERVICE_NAME};
 use crate::problem::Problem;
 use crate::world::{World, named, service_of};
@@ -23,9 +23,25 @@ fn service(world: &World, slice: &Item<'_, EndpointSlice>, report: &mut Vec<Prob
         Some(name) if world.get::<Service>(slice.namespace(), name).is_none() => {
             format!("Service {}/{name} does not exist; the slice has no effect", slice.namespace())
         }
-        Some(_) => return,
+        Some(name) => {
+            if let Some(service) = world.get::<Service>(slice.namespace(), name) {
+                ports(&service, slice, report);
+            }
+            return;
+        }
     };
     report.push(Problem::warning("metadata.labels", message));
+}
+
+fn ports(service: &Item<'_, Service>, slice: &Item<'_, EndpointSlice>, report: &mut Vec<Problem>) {
+    for (at, port) in slice.ports.iter().enumerate() {
+        let is_known = |known: &ServicePort| known.name == port.name && known.protocol == port.protocol;
+        if !service.spec.ports.iter().any(is_known) {
+            let message =
+                format!("{} has no port of the name {:?}; no effect", service.object.key, port.name);
+            report.push(Problem::warning(format!("ports[{at}].name"), message));
+        }
+    }
 }
 
 fn endpoints(world: &World, slice: &Item<'_, EndpointSlice>, report: &mut Vec<Problem>) {
