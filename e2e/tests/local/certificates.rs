@@ -7,11 +7,22 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-/// The certificate of this name; made when first asked for.
+/// A CA that tests have made, and the certificates that it has signed, by their hosts.
+struct Made {
+    issuer: Issuer,
+    leaves: BTreeMap<String, Arc<Certificate>>,
+}
+
+type Issuer = CertifiedIssuer<'static, KeyPair>;
+
+/// The certificate of this name for these hosts; made when first asked for. All of one name have one CA, whoever asks first.
 pub(crate) fn certificate(name: &str, hosts: &[&str]) -> Arc<Certificate> {
-    static MADE: Mutex<BTreeMap<String, Arc<Certificate>>> = Mutex::new(BTreeMap::new());
+    static MADE: Mutex<BTreeMap<String, Made>> = Mutex::new(BTreeMap::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    made.entry(name.to_owned()).or_insert_with(|| Arc::new(Certificate::for_hosts(hosts))).clone()
+    let new = || Made { issuer: new_issuer(), leaves: BTreeMap::new() };
+    let Made { issuer, leaves } = made.entry(name.to_owned()).or_insert_with(new);
+    let leaf = leaves.entry(hosts.join(","));
+    leaf.or_insert_with(|| Arc::new(Certificate::signed_by(issuer, hosts))).clone()
 }
 
 /// A server certificate and the CA that vouches for it, in PEM.
@@ -23,17 +34,16 @@ pub(crate) struct Certificate {
 }
 
 impl Certificate {
-    /// Makes a fresh one for these hosts.
+    /// Makes a fresh one for these hosts, with a CA of its own.
     pub(crate) fn for_hosts(hosts: &[&str]) -> Self {
-        let mut authority = CertificateParams::new(Vec::new()).expect("no names");
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(authority, new_key()).expect("a plain CA");
+        Self::signed_by(&new_issuer(), hosts)
+    }
+
+    fn signed_by(issuer: &Issuer, hosts: &[&str]) -> Self {
         let names: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let key = new_key();
-        let leaf = CertificateParams::new(names)
-            .expect("host names")
-            .signed_by(&key, &issuer)
-            .expect("a plain leaf");
+        let leaf =
+            CertificateParams::new(names).expect("host names").signed_by(&key, issuer).expect("a plain leaf");
         Self { authority: issuer.pem(), chain: leaf.pem(), key: key.serialize_pem() }
     }
 
@@ -53,6 +63,12 @@ pub(crate) fn authority_secret(certificate: &str, name: &str, namespace: &str) -
     format!(
         "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n  namespace: {namespace}\ndata:\n  ca.crt: {authority}\n"
     )
+}
+
+fn new_issuer() -> Issuer {
+    let mut authority = CertificateParams::new(Vec::new()).expect("no names");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(authority, new_key()).expect("a plain CA")
 }
 
 fn new_key() -> KeyPair {
