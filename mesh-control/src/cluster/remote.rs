@@ -44,9 +44,9 @@ pub struct Reach {
 /// Why something of a cluster cannot be told or done.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// No API server can be found.
-    #[error("no API server: --kubeconfig, KUBECONFIG, ~/.kube/config or a pod's account must name one")]
-    Unknown(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No API server can be found. What was tried names its causes itself.
+    #[error("no API server: --kubeconfig, KUBECONFIG, ~/.kube/config or a pod's account must name one; {0}")]
+    Unknown(Box<dyn std::error::Error + Send + Sync>),
     /// A request failed.
     #[error("{0}")]
     Request(String, #[source] RequestError),
