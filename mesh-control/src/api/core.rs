@@ -124,6 +124,11 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// Whether all its containers have ended for good: it keeps its address in the object, and nobody is there.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+    }
+
     /// Whether it has an address and its `Ready` condition is true.
     pub fn is_ready(&self) -> bool {
         let ready = |c: &PodCondition| c.condition == "Ready" && c.status == "True";

@@ -178,6 +178,5 @@ fn named(host: Host, port: u16) -> Endpoint {
 
 /// The pod that has an address, if it is one of ours to see.
 pub fn pod_at<'w>(scope: &Scope<'w>, address: IpAddr) -> Option<Item<'w, Pod>> {
-    let live = |pod: &Item<'w, Pod>| !matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    scope.world.pods_with(address).find(live)
+    scope.world.pods_with(address).find(|pod| !pod.is_finished())
 }

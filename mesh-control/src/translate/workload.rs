@@ -63,7 +63,6 @@ pub fn place(pod: &Item<'_, Pod>) -> Locality {
 
 /// The pod as an endpoint, if it has an address.
 pub fn endpoint(pod: Item<'_, Pod>) -> Option<PodEndpoint<'_>> {
-    let finished = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    let address = pod.status.pod_ip.filter(|_| !finished)?;
+    let address = pod.status.pod_ip.filter(|_| !pod.is_finished())?;
     Some(PodEndpoint { pod, address, port: 0, ready: pod.spec.is_ready() })
 }

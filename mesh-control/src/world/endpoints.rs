@@ -220,8 +220,7 @@ impl World {
 }
 
 fn pod_endpoint<'w>(pod: Item<'w, Pod>, port: u16) -> Option<PodEndpoint<'w>> {
-    let finished = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    let address = pod.status.pod_ip.filter(|_| !finished)?;
+    let address = pod.status.pod_ip.filter(|_| !pod.is_finished())?;
     Some(PodEndpoint { pod, address, port, ready: pod.spec.is_ready() })
 }
 

@@ -107,7 +107,7 @@ impl World {
 
     /// Pods by address; those in their node's network share theirs with others and are not told by it.
     pub(super) fn pods_at(&self, wanted: BTreeSet<IpAddr>) -> BTreeMap<IpAddr, Item<'_, Pod>> {
-        let usable = |pod: &Item<'_, Pod>| !pod.spec.spec.host_network && !is_finished(pod);
+        let usable = |pod: &Item<'_, Pod>| !pod.spec.spec.host_network && !pod.is_finished();
         let of = |address| Some((address, self.pods_with(address).filter(usable).last()?));
         wanted.into_iter().filter_map(of).collect()
     }
@@ -135,7 +135,7 @@ impl World {
         let pod = match named(&slice, endpoint) {
             Some((namespace, name)) => {
                 let pod = self.get::<Pod>(namespace, name)?;
-                Some(pod).filter(|pod| pod.status.pod_ip == Some(address) && !is_finished(pod)).map(Some)?
+                Some(pod).filter(|pod| pod.status.pod_ip == Some(address) && !pod.is_finished()).map(Some)?
             }
             None => pods.get(&address).copied(),
         };
@@ -176,10 +176,6 @@ fn listens_on(slice: &EndpointSlice, port: &ServicePort) -> Option<Option<u16>> 
 
 fn is_ready(endpoint: &Endpoint) -> bool {
     endpoint.conditions.ready.unwrap_or_else(|| endpoint.conditions.terminating != Some(true))
-}
-
-fn is_finished(pod: &Item<'_, Pod>) -> bool {
-    matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"))
 }
 
 fn is_selected(service: &Service, labels: &StringMap) -> bool {
