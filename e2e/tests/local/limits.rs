@@ -12,6 +12,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "Y11 an Ingress with a rate limit leads into the gateway",
         given: &[
+            "secret/tls-cert/api.example.com",
             "documents/11-ingress-into-gateway.yaml#Gateway",
             "documents/11-ingress-into-gateway.yaml#VirtualService",
         ],
@@ -47,12 +48,13 @@ const BURST: u64 = 501;
 
 fn limited_into_the_gateway(given: &Given<'_>) -> anyhow::Result<()> {
     let mesh = given.mesh;
-    let url = "http://api.example.com/users/1";
-    let answer = mesh.eventually(|| mesh.ingress(url, &[]).answered_by("user-service"))?;
+    let authority = &certificate("tls-cert", &["api.example.com"]).authority;
+    let users = |more: &[&str]| mesh.ingress_tls("https://api.example.com/users/1", authority, more);
+    let answer = mesh.eventually(|| users(&[]).answered_by("user-service"))?;
     let host = answer.seen_header("host");
     ensure!(host.as_deref() == Some("api.example.com"), "the application saw the host {host:?}");
     let started = Instant::now();
-    let flood = mesh.ingress(url, &["--repeat", "3000", "--concurrency", "16"]);
+    let flood = users(&["--repeat", "3000", "--concurrency", "16"]);
     let most = BURST + 100 * (started.elapsed().as_secs() + 1);
     let (admitted, refused) = (counted(&flood, 200), counted(&flood, 503));
     ensure!(admitted + refused == 3000, "other answers: {:?}", flood.statuses);

@@ -32,6 +32,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         then: plain_behind_tls,
     },
     Scenario {
+        name: "S05 an Ingress whose Secret is deleted is not served in the clear",
+        given: &["ingress/secure.yaml", "ingress/challenge.yaml"],
+        key: Key::Manifest("secret/secure-cert/secure.example.com"),
+        then: deleted,
+    },
+    Scenario {
         name: "S29 rules by domain and path behind TLS",
         given: &["secret/domains-cert/one.example.com,two.example.com"],
         key: Key::Manifest("ingress/domain-and-path.yaml"),
@@ -44,7 +50,7 @@ fn ingress_with_tls(given: &Given<'_>) -> anyhow::Result<()> {
     let authority = &certificate("tls-secret", &["example.com"]).authority;
     mesh.eventually(|| mesh.ingress_tls("https://example.com/", authority, &[]).answered_by("web-service"))?;
     let plain = mesh.ingress("http://example.com/", &[]).answer().status;
-    ensure!(plain == 200 || plain == 308, "plain HTTP is neither served nor redirected: {plain}");
+    ensure!(plain == 308, "plain HTTP is not redirected: {plain}");
     Ok(())
 }
 
@@ -80,6 +86,28 @@ fn plain_behind_tls(given: &Given<'_>) -> anyhow::Result<()> {
     ensure!(scheme.as_deref() == Some("https"), "x-forwarded-proto is {scheme:?}");
     ensure!(answer.text("/protocol") == "HTTP/1.1", "the backend saw {}", answer.text("/protocol"));
     Ok(())
+}
+
+/// As long as there is no certificate, only what its authority asks for (RFC 8555, section 8.3) is answered in the clear.
+fn deleted(given: &Given<'_>) -> anyhow::Result<()> {
+    const PLAIN: &str = "http://secure.example.com/";
+    const CHALLENGE: &str = "http://secure.example.com/.well-known/acme-challenge/token";
+    let (mesh, pair) = (given.mesh, certificate("secure-cert", &["secure.example.com"]));
+    mesh.eventually(|| secure(mesh, &pair.authority).answered_by("web-service"))?;
+    mesh.ingress(PLAIN, &[]).status(308)?;
+
+    mesh.delete_text(&pair.secret("secure-cert", "default"));
+    mesh.eventually(|| {
+        let answer = secure(mesh, &pair.authority).answer();
+        let error = answer.error.unwrap_or_default();
+        ensure!(answer.status == 0 && error.contains("InternalError"), "status {}: {error}", answer.status);
+        Ok(())
+    })?;
+    mesh.ingress(PLAIN, &[]).status(308)?;
+    mesh.ingress(CHALLENGE, &[]).answered_by("shop-service")?;
+
+    mesh.apply_text(&pair.secret("secure-cert", "default"));
+    mesh.eventually(|| secure(mesh, &pair.authority).answered_by("web-service")).map(drop)
 }
 
 fn domains_and_paths(given: &Given<'_>) -> anyhow::Result<()> {

@@ -67,7 +67,7 @@ pub(crate) fn add(
     let behind = |number: u16| gateway_hosts(ports, number);
     let sorted = paths::collect(scope, &ours, report);
     let passed = passthrough::servers(scope, &sorted, report);
-    let mut secured = secured(scope, &ours);
+    let mut secured = secured(&ours);
     secured.extend(passed.keys().cloned());
     let plain = virtual_hosts(&sorted, &behind, &secured, false);
     let secure = virtual_hosts(&sorted, &behind, &secured, true);
@@ -81,17 +81,13 @@ pub(crate) fn add(
     sorted.limits
 }
 
-/// Hosts for which there is a certificate.
-fn secured(scope: &Scope<'_>, ours: &[Item<'_, Ingress>]) -> BTreeSet<HostPattern> {
-    let mut hosts = BTreeSet::new();
-    for ingress in ours {
-        let usable = |tls: &&IngressTls| {
-            let secret = scope.world.tls_secret(ingress.namespace(), &tls.secret_name);
-            !secret.is_err_and(|error| error.is_absent())
-        };
-        hosts.extend(ingress.spec.tls.iter().filter(usable).flat_map(|tls| tls_hosts(ingress, tls)));
-    }
-    hosts
+/// Hosts that are meant for HTTPS. A Secret that is missing takes nothing back of that: its hosts would be served in the
+/// clear until somebody sees it.
+fn secured(ours: &[Item<'_, Ingress>]) -> BTreeSet<HostPattern> {
+    let hosts = |ingress: &Item<'_, Ingress>| -> Vec<_> {
+        ingress.spec.tls.iter().flat_map(|tls| tls_hosts(ingress, tls)).collect()
+    };
+    ours.iter().flat_map(hosts).collect()
 }
 
 /// The hosts of a certificate; those of all rules when it names none.
@@ -111,8 +107,7 @@ fn virtual_hosts(
 ) -> BTreeMap<HostPattern, Vec<Rule>> {
     let mut hosts = BTreeMap::new();
     for (pattern, paths) in &sorted.hosts {
-        let has_certificate = secured.contains(pattern);
-        let place = Place { pattern, behind, is_tls, has_certificate };
+        let place = Place { pattern, behind, is_tls, is_secured: secured.contains(pattern) };
         let rules = paths.iter().flat_map(|path| path.rules(&place));
         let fallback = sorted.fallback.iter().flat_map(|path| path.rules(&place));
         hosts.insert(pattern.clone(), rules.chain(fallback).collect());
@@ -173,7 +168,8 @@ struct Terminated {
     table: Hosts,
 }
 
-/// Servers for the hosts that have certificates, without those whose TLS is passed on.
+/// Servers for the hosts that are meant for HTTPS, without those whose TLS is passed on. Where the Secret is missing
+/// handshakes fail.
 fn terminated(
     scope: &Scope<'_>,
     ours: &[Item<'_, Ingress>],
@@ -195,16 +191,8 @@ fn terminated(
             if !not.is_empty() && patterns.is_empty() {
                 continue;
             }
-            if let Err(error) = scope.world.tls_secret(ingress.namespace(), &tls.secret_name) {
-                let message = if error.is_absent() {
-                    format!("{error}; these hosts are not served over HTTPS")
-                } else {
-                    meanwhile(&error)
-                };
+            if let Some(message) = lacking(scope, ingress, &tls.secret_name) {
                 report.push(ingress.object.blame(Problem::error(format!("{field}.secretName"), message)));
-                if error.is_absent() {
-                    continue;
-                }
             }
             for pattern in &patterns {
                 if let Some(rules) = hosts.remove(pattern) {
@@ -218,6 +206,16 @@ fn terminated(
         }
     }
     built
+}
+
+/// What is wrong with the Secret that an Ingress names.
+fn lacking(scope: &Scope<'_>, ingress: &Item<'_, Ingress>, name: &str) -> Option<String> {
+    if name.is_empty() {
+        let message =
+            "no Secret is named, and gateways have no default certificate; until one is, handshakes fail";
+        return Some(message.to_owned());
+    }
+    scope.world.tls_secret(ingress.namespace(), name).err().map(|error| meanwhile(&error))
 }
 
 /// Adds servers to the port of HTTPS. A server of a Gateway for the same name comes first.

@@ -1,7 +1,8 @@
 //! A secret that cannot be used does not take the place of one that can.
 //!
 //! Certificate with key, and trust anchors, are two halves that are used apart: each is judged by itself. Where nothing
-//! good came before there is nothing to keep; then handshakes that need the secret fail.
+//! good came before there is nothing to keep; then handshakes that need the secret fail. A pair that was good once stays
+//! until the secret is deleted: that it was taken out of a secret that goes on looks like any other slip of an editor.
 
 use super::channel::chain;
 use crate::model::{Resource, Secret};
@@ -19,7 +20,7 @@ pub(super) fn or_last_good(delivered: Resource, held: Option<&Resource>) -> (Res
 }
 
 fn merged(mut secret: Secret, last: Option<&Secret>) -> (Secret, Option<TlsError>) {
-    let pair = pair(&secret);
+    let pair = pair(&secret, last);
     let anchors = anchors(&secret);
     if let (Err(_), Some(last)) = (&pair, last) {
         secret.certificates.clone_from(&last.certificates);
@@ -31,10 +32,10 @@ fn merged(mut secret: Secret, last: Option<&Secret>) -> (Secret, Option<TlsError
     (secret, pair.and(anchors).err())
 }
 
-/// Secrets that hold trust anchors alone have none. One that holds nothing has been emptied.
-fn pair(secret: &Secret) -> Result<(), TlsError> {
-    let has_neither = secret.certificates.is_empty() && secret.private_key.is_empty();
-    if has_neither && !secret.trust_anchors.is_empty() {
+/// Secrets that hold trust anchors alone have none, and never had one. One that holds nothing has been emptied.
+fn pair(secret: &Secret, last: Option<&Secret>) -> Result<(), TlsError> {
+    let has_none = |of: &Secret| of.certificates.is_empty() && of.private_key.is_empty();
+    if has_none(secret) && !secret.trust_anchors.is_empty() && last.is_none_or(has_none) {
         return Ok(());
     }
     gateway::check_pair(&secret.certificates, &secret.private_key)
@@ -95,6 +96,10 @@ mod tests {
         assert_eq!(kept, Secret { trust_anchors: String::new(), ..old.clone() }, "without anything");
         assert!(refused.is_some());
         let alone = Secret { certificates: String::new(), private_key: String::new(), ..new };
-        assert_eq!(taken(&alone, Some(&old)), (alone.clone(), None));
+        assert_eq!(taken(&alone, None), (alone.clone(), None));
+        assert_eq!(taken(&alone, Some(&alone)), (alone.clone(), None));
+        let (kept, refused) = taken(&alone, Some(&old));
+        assert_eq!(kept, Secret { trust_anchors: alone.trust_anchors, ..old }, "without its pair");
+        assert!(refused.is_some());
     }
 }

@@ -17,14 +17,14 @@ pub(super) struct Place<'a> {
     /// The hosts of Gateways on a port.
     pub(super) behind: &'a dyn Fn(u16) -> Hosts,
     pub(super) is_tls: bool,
-    /// Whether the host is served over HTTPS too.
-    pub(super) has_certificate: bool,
+    /// Whether the host is meant for HTTPS too.
+    pub(super) is_secured: bool,
 }
 
 impl Path<'_> {
     /// The rules for the path at a host, in their order.
     pub(super) fn rules(&self, place: &Place<'_>) -> Vec<Rule> {
-        if !place.is_tls && self.wants_https(place.has_certificate) {
+        if !place.is_tls && self.wants_https(place.is_secured) {
             return vec![self.rule(Action::Redirect(to_https()))];
         }
         if let Some((status, target)) = self.redirect() {
@@ -34,10 +34,23 @@ impl Path<'_> {
         root.into_iter().chain(self.served(place)).collect()
     }
 
-    /// As ingress-nginx: where there is a certificate, unless told otherwise; without one only by force.
-    fn wants_https(&self, has_certificate: bool) -> bool {
+    /// As ingress-nginx: where the host is meant for HTTPS, unless told otherwise; elsewhere only by force; and never for
+    /// what an authority asks for before there is a certificate.
+    fn wants_https(&self, is_secured: bool) -> bool {
         let is = |name: &str, word: &str| self.annotation(name) == Some(word);
-        is("force-ssl-redirect", "true") || has_certificate && !is("ssl-redirect", "false")
+        let wants = is("force-ssl-redirect", "true") || is_secured && !is("ssl-redirect", "false");
+        wants && !self.is_challenge()
+    }
+
+    /// Whether the path is below that of ACME's HTTP challenge (RFC 8555, section 8.3).
+    fn is_challenge(&self) -> bool {
+        const BELOW: &str = "/.well-known/acme-challenge";
+        match &self.matching {
+            Some(PathMatch::Exact(path) | PathMatch::Prefix(path) | PathMatch::SegmentPrefix(path)) => {
+                path.strip_prefix(BELOW).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            Some(PathMatch::Regex(_)) | None => false,
+        }
     }
 
     fn served(&self, place: &Place<'_>) -> Vec<Rule> {

@@ -110,25 +110,51 @@ fn what_protects_and_has_no_effect_is_an_error() {
     assert_eq!(told, [crate::problem::Severity::Error, crate::problem::Severity::Warning]);
 }
 
-#[test]
-fn redirects_to_https_are_for_cleartext_alone() {
-    let spec = rule("x.com", &[("/", "Prefix", "a")]) + ", tls: [{hosts: [x.com], secretName: s}]";
-    let secret =
-        "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {tls.crt: C, tls.key: K}\n---\n";
-    let annotation = "nginx.ingress.kubernetes.io/ssl-redirect: 'true'";
-    let view = view(
-        &(ingress("i", annotation, &spec)
-            + secret
-            + &service("a", 80, &["v1"])
-            + &gateway_pod("ingressgateway")),
-    );
+/// What an Ingress with TLS for `x.com` comes to beside another manifest: its two tables' actions in order, the Secrets that
+/// its servers name, and what is told about it.
+fn with_tls(tls: &str, beside: &str) -> ([Vec<Action>; 2], Vec<Option<String>>, Vec<String>) {
+    let paths = [("/.well-known/acme-challenge/t", "Exact", "b"), ("/", "Prefix", "a")];
+    let yaml = ingress("i", "", &(rule("x.com", &paths) + ", tls: [" + tls + "]")) + beside;
+    let services = service("a", 80, &["v1"]) + &service("b", 80, &["v1"]);
+    let view = view(&(yaml + &services + &gateway_pod("ingressgateway")));
     let resources = closure(&view, &proxy(Role::Ingress, "istio-system", "gw"), &Root::Own).unwrap();
-    let action = |name: &str| {
-        let table = tables(&resources).into_iter().find(|table| table.name == name).unwrap();
-        table.virtual_hosts[0].rules[0].action.clone()
-    };
-    assert!(matches!(action("http.80"), Action::Redirect(redirect) if redirect.status == 308));
-    assert!(matches!(action("ingress.443"), Action::Forward(_)));
+    let actions = ["http.80", "ingress.443"].map(|name| {
+        let table = tables(&resources).into_iter().find(|table| table.name == name);
+        let rules = table.map(|table| table.virtual_hosts[0].rules.clone()).unwrap_or_default();
+        rules.into_iter().map(|rule| rule.action).collect()
+    });
+    let servers = resources.iter().flat_map(|resource| match resource {
+        Resource::Own(own) => own.listeners.iter().flat_map(|listener| listener.servers.clone()).collect(),
+        _ => Vec::new(),
+    });
+    let secrets = servers.map(|server| server.tls.secret).collect();
+    let told = view.problems().iter().map(|problem| problem.to_string());
+    (actions, secrets, told.filter(|told| told.contains("Ingress default/i")).collect())
+}
+
+const PAIR: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {tls.crt: C, tls.key: K}\n---\n";
+
+/// A Secret that is missing takes nothing back: served in the clear, its hosts would be open to whoever listens.
+#[test]
+fn redirects_to_https_are_for_cleartext_alone_whether_there_is_a_secret_or_not() {
+    let named = "{hosts: [x.com], secretName: s}";
+    let cases = [
+        (named, PAIR, "default/s", ""),
+        (named, "", "default/s", "secret default/s does not exist; until it does, handshakes fail"),
+        ("{hosts: [x.com]}", "", "default/", "no Secret is named, and gateways have no default certificate"),
+    ];
+    for (tls, beside, secret, told) in cases {
+        let ([plain, secure], secrets, errors) = with_tls(tls, beside);
+        let [Action::Forward(_), Action::Redirect(redirect)] = &plain[..] else {
+            panic!("{tls}: a challenge is served and all else redirected, not {plain:?}")
+        };
+        assert_eq!(redirect.status, 308, "{tls}");
+        assert!(matches!(secure[..], [Action::Forward(_), Action::Forward(_)]), "{tls}: {secure:?}");
+        assert_eq!(secrets, [Some(secret.to_owned())], "{tls}");
+        assert_eq!(errors.len(), usize::from(!told.is_empty()), "{errors:?}");
+        assert!(errors.iter().all(|error| error.contains(told)), "{errors:?}");
+    }
 }
 
 /// The rules of an Ingress of host `x.com` with a path, and the gateway's own configuration.

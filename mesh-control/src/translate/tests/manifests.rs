@@ -289,8 +289,6 @@ fn an_ingress_leads_into_the_gateway() {
     let rules_of = |table: &mesh_core::model::Routes| table.virtual_hosts[0].rules.clone();
     let name = [limit.name.clone()];
     assert!(limited.copied().flat_map(rules_of).all(|rule| rule.admission.limits == name));
-    // Without the certificate nothing is redirected.
-    assert_eq!(table(&ingress(&yaml), "http.80"), rules);
     let view = view(&(yaml + &gateway_pod("ingressgateway")));
     assert_eq!(closure(&view, &sidecar("user-service-v1"), &host_root("api.example.com", 80)), None);
     let told: Vec<_> =
