@@ -94,6 +94,14 @@ fn ejected(given: &Given<'_>) -> anyhow::Result<()> {
     let mesh = given.mesh;
     for caller in CALLERS {
         let before = Instant::now();
+        // Of requests one by one, the bad instance has five: not one more, and not one less.
+        let first = mesh.get(caller, &[RATINGS, "--repeat", "60"]);
+        ensure!(
+            first.sent - first.ok == 5,
+            "{} errors reached {caller}: {:?}",
+            first.sent - first.ok,
+            first.counts
+        );
         only_the_good(mesh, caller, RATINGS)?;
         if std::env::var_os("MESH_LONG").is_some() {
             within(Duration::from_secs(60), || returned(mesh, caller, RATINGS))?;

@@ -11,6 +11,8 @@ use super::manifest::Object;
 
 /// What every mesh runs.
 const ALWAYS: [&str; 4] = ["mesh-control", "mesh-proxy", "mesh-ingress", "mesh-egress"];
+/// What some workloads run.
+const APPLICATION: &str = "mesh-echo";
 
 /// The folder with all binaries that these objects need; builds missing ones in a checkout. `announce` is told before.
 pub(crate) fn locate(objects: &[Object], announce: impl FnOnce(&str)) -> anyhow::Result<PathBuf> {
@@ -36,19 +38,10 @@ fn needed(objects: &[Object]) -> anyhow::Result<BTreeSet<String>> {
         names.extend(
             containers
                 .filter_map(|container| container.command.into_iter().next())
-                .filter(|name| package(name).is_some()),
+                .filter(|name| name == APPLICATION || ALWAYS.contains(&name.as_str())),
         );
     }
     Ok(names)
-}
-
-/// The package that one of our commands is built from.
-fn package(binary: &str) -> Option<&str> {
-    match binary {
-        "mesh-echo" => Some("mesh-e2e"),
-        name if ALWAYS.contains(&name) => Some(name),
-        _ => None,
-    }
 }
 
 /// The workspace this executable was built in, if it lies in a cargo target folder and the workspace is still there.
@@ -68,8 +61,10 @@ fn build(binaries: &[String], folder: &Path, workspace: &Path) -> anyhow::Result
     if let Some(target) = folder.parent() {
         command.env("CARGO_TARGET_DIR", target);
     }
+    // By name and not by package: then features are those of the whole workspace, as in `cargo run --bin mesh`, and what
+    // that has compiled is not compiled again.
     for binary in binaries {
-        command.arg("-p").arg(package(binary).unwrap_or(binary));
+        command.arg("--bin").arg(binary);
     }
     // Cargo shows its own progress on standard error.
     let status = command.status().context("running cargo to build the missing binaries")?;

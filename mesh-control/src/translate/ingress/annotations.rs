@@ -129,7 +129,10 @@ const TABLE: &[(&str, Effect)] = &[
             "TLS for the host goes to the backend of its path `/`, by server name; nothing else of the host holds for it",
         ),
     ),
-    ("ssl-redirect", Works("308 to HTTPS of hosts that a `tls` names, unless it is `false`; see [below](#certificates)")),
+    (
+        "ssl-redirect",
+        Works("308 to HTTPS of hosts that a `tls` names, unless it is `false`; see [below](#certificates)"),
+    ),
     ("temporal-redirect", Works("")),
     ("temporal-redirect-code", Works("302 if not set")),
     ("upstream-hash-by", Nothing),
