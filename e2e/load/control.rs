@@ -1,12 +1,15 @@
 //! `mesh-bench control`: what a control plane needs for many proxies in a large cluster.
 //!
-//! The control plane is the real one and reads files; the proxies are real gRPC streams without a data plane, each of a
-//! pod of its own, and each uses ten services of its own choice and one that all of them use. Times count from the moment
-//! when a file is in place to the moment when a proxy has the change and acknowledges it.
+//! The control plane is the real one and reads files, or follows a real API server; the proxies are real gRPC streams
+//! without a data plane, each of a pod of its own, and each uses ten services of its own choice and one that all of them use.
+//! Times count from the moment when a file is in place, or when the API server is asked to change an EndpointSlice, to the
+//! moment when a proxy has the change and acknowledges it.
 
 mod cluster;
+mod objects;
 mod proxies;
 
+use std::cell::Cell;
 use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use anyhow::{Context as _, ensure};
 use futures_util::future::try_join_all;
 use serde::Serialize;
 
-use crate::mesh::{ControlPlane, control_plane};
+use crate::mesh::ControlPlane;
 use crate::process::Running;
 use cluster::Cluster;
 use proxies::{Plane, Proxy, Tally};
@@ -34,6 +37,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// How large a cluster, and how much of it changes.
 #[derive(clap::Args)]
 pub(crate) struct Size {
+    /// Follow an API server, started for this from the binaries in KUBEBUILDER_ASSETS, instead of files
+    #[arg(long)]
+    kubernetes: bool,
     /// Simulated proxies
     #[arg(long, default_value_t = 1000)]
     proxies: usize,
@@ -76,23 +82,24 @@ pub(crate) async fn measure(size: &Size) -> anyhow::Result<()> {
     ensure!(size.proxies <= size.services, "there are fewer services than proxies, and each is of its own");
     ensure!(size.endpoints >= 2 * size.services, "each service needs two endpoints at least");
     let folder = tempfile::tempdir()?;
-    let objects = folder.path().join("objects");
     eprintln!("writing {} services with {} endpoints", size.services, size.endpoints);
-    let cluster = Arc::new(Cluster::create(&objects, size.services, size.endpoints)?);
-    let control = control_plane(folder.path(), &objects).await?;
-    let mut bench = Bench::new(&control, size);
-    bench.read(&cluster).await?;
+    let cluster = Arc::new(Cluster::create(size, folder.path()).await?);
+    let control = cluster.control_plane(folder.path()).await?;
+    let mut bench =
+        Bench { control: &control, cluster: &cluster, size, tally: Rc::default(), steps: Vec::new() };
+    bench.read().await?;
     let proxies = bench.connect().await?;
     let proxies = bench.reconnect(proxies).await?;
-    bench.change(&cluster, bench.probe()).await?;
-    bench.change(&cluster, HUB).await?;
-    bench.storm(&cluster).await?;
+    bench.change(bench.probe()).await?;
+    bench.change(HUB).await?;
+    bench.storm().await?;
     drop(proxies);
     bench.print()
 }
 
 struct Bench<'a> {
     control: &'a ControlPlane,
+    cluster: &'a Arc<Cluster>,
     size: &'a Size,
     tally: Rc<Tally>,
     steps: Vec<Step>,
@@ -105,16 +112,12 @@ struct Begun {
 }
 
 impl<'a> Bench<'a> {
-    fn new(control: &'a ControlPlane, size: &'a Size) -> Self {
-        Self { control, size, tally: Rc::default(), steps: Vec::new() }
-    }
-
     const fn process(&self) -> &'a Running {
         &self.control.process
     }
 
     fn plane(&self) -> Plane<'a> {
-        Plane { address: self.control.address, root: &self.control.root, issuer: &self.control.issuer }
+        Plane { address: self.control.address, root: &self.control.root, cluster: self.cluster }
     }
 
     fn begin(&self, watched: usize) -> Begun {
@@ -147,15 +150,20 @@ impl<'a> Bench<'a> {
     }
 
     /// Waits until the control plane has read everything: before that it does not know the proxies' pods.
-    async fn read(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
-        let (begun, last) = (self.begin(HUB), cluster.services() - 1);
+    async fn read(&mut self) -> anyhow::Result<()> {
+        let (begun, last) = (self.begin(HUB), self.cluster.services() - 1);
         while let Err(error) = Proxy::connect(&self.plane(), &Rc::default(), last, std::iter::empty()).await {
             if begun.at.elapsed() > PATIENCE {
                 return Err(error.context("the control plane has not read everything"));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        self.end(format!("reading {} services", cluster.services()), &begun, begun.at.elapsed(), Vec::new());
+        self.end(
+            format!("reading {} services", self.cluster.services()),
+            &begun,
+            begun.at.elapsed(),
+            Vec::new(),
+        );
         Ok(())
     }
 
@@ -185,12 +193,12 @@ impl<'a> Bench<'a> {
     }
 
     /// One endpoint of a service changes; all its users are told.
-    async fn change(&mut self, cluster: &Cluster, service: usize) -> anyhow::Result<()> {
+    async fn change(&mut self, service: usize) -> anyhow::Result<()> {
         let users = self.users(service);
         let (begun, mut changes) = (self.begin(service), Vec::new());
         let mut took = Duration::ZERO;
         for instance in 1..=10 {
-            let one = self.time(cluster, service, instance, users * instance).await?;
+            let one = self.time(service, instance, users * instance).await?;
             took += one;
             changes.push(one.as_secs_f64() * 1000.0);
         }
@@ -199,15 +207,8 @@ impl<'a> Bench<'a> {
     }
 
     /// Changes an endpoint and waits for so many arrivals in all.
-    async fn time(
-        &self,
-        cluster: &Cluster,
-        service: usize,
-        instance: usize,
-        arrivals: usize,
-    ) -> anyhow::Result<Duration> {
-        cluster.write(service, instance)?;
-        let written = Instant::now();
+    async fn time(&self, service: usize, instance: usize, arrivals: usize) -> anyhow::Result<Duration> {
+        let written = self.cluster.write(service, instance).await?;
         let last = self.tally.arrived(arrivals, PATIENCE).await?;
         Ok(last.saturating_duration_since(written))
     }
@@ -223,20 +224,20 @@ impl<'a> Bench<'a> {
     }
 
     /// Endpoints all over the cluster change; meanwhile changes of one service are timed.
-    async fn storm(&mut self, cluster: &Arc<Cluster>) -> anyhow::Result<()> {
+    async fn storm(&mut self) -> anyhow::Result<()> {
         let probe = self.probe();
         let users = self.users(probe);
         let begun = self.begin(probe);
-        let storm = Storm::start(cluster, probe, self.size.rate);
+        let storm = Storm::start(self.cluster, probe, self.size.rate);
         let (mut changes, end) = (Vec::new(), begun.at + Duration::from_secs(self.size.seconds));
         while Instant::now() < end {
             let number = changes.len();
-            let one = self.time(cluster, probe, 100 + number, users * (number + 1)).await?;
+            let one = self.time(probe, 100 + number, users * (number + 1)).await?;
             changes.push(one.as_secs_f64() * 1000.0);
             tokio::time::sleep(PAUSE).await;
         }
         let took = begun.at.elapsed();
-        let written = storm.stop()?;
+        let written = storm.stop().await?;
         self.end(format!("{written} endpoints change elsewhere"), &begun, took, changes);
         Ok(())
     }
@@ -261,25 +262,36 @@ impl Storm {
         let (cluster, over) = (Arc::clone(cluster), Arc::<AtomicBool>::default());
         let stop = Arc::clone(&over);
         let thread = std::thread::spawn(move || {
-            let (begin, mut written) = (Instant::now(), 0);
-            while !stop.load(Ordering::Relaxed) {
-                let service = fastrand::usize(..cluster.services());
-                if service != spared && service != HUB {
-                    cluster.write(service, 1000 + written)?;
-                    written += 1;
-                }
-                let due = begin + Duration::from_secs(1) * u32::try_from(written)? / rate;
-                std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            }
-            Ok(written)
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(Self::blow(&cluster, spared, rate, &stop))
         });
         Self { over, thread }
     }
 
-    /// Ends it; how many changes there were.
-    fn stop(self) -> anyhow::Result<usize> {
+    async fn blow(cluster: &Cluster, spared: usize, rate: u32, stop: &AtomicBool) -> anyhow::Result<usize> {
+        let (begin, number) = (Instant::now(), Cell::new(0_usize));
+        let lane = || async {
+            while !stop.load(Ordering::Relaxed) {
+                let service = fastrand::usize(..cluster.services());
+                if service == spared || service == HUB {
+                    continue;
+                }
+                let own = number.replace(number.get() + 1);
+                let due = begin + Duration::from_secs(1) * u32::try_from(own)? / rate;
+                tokio::time::sleep_until(due.into()).await;
+                cluster.write(service, 1000 + own).await?;
+            }
+            anyhow::Ok(())
+        };
+        try_join_all((0..cluster.lanes()).map(|_| lane())).await?;
+        Ok(number.get())
+    }
+
+    /// Ends it; how many changes there were. Waits aside: connections that it uses are served by this thread.
+    async fn stop(self) -> anyhow::Result<usize> {
         self.over.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow::anyhow!("the storm's thread panicked"))?
+        let ended = tokio::task::spawn_blocking(|| self.thread.join()).await?;
+        ended.map_err(|_| anyhow::anyhow!("the storm's thread panicked"))?
     }
 }
 

@@ -50,8 +50,10 @@ pub(crate) async fn start(
         .replace("{backend_port}", &backend.port().to_string());
     std::fs::write(objects.join("objects.yaml"), manifests)?;
     std::fs::write(objects.join("secret.yaml"), secret(certificate))?;
-    let ControlPlane { process: control_plane, address: control, root, issuer } =
-        control_plane(&folder, &objects).await?;
+    let keys = folder.join("keys.json");
+    let issuer = Issuer::create(&keys)?;
+    let ControlPlane { process: control_plane, address: control, root } =
+        control_plane(&folder, &objects, &keys).await?;
     let bearer = Bearer { namespace: NAMESPACE, account: NAMESPACE, pod: POD, uid: "bench" };
     std::fs::write(folder.join("token"), issuer.token(&bearer)?)?;
 
@@ -70,31 +72,43 @@ pub(crate) async fn start(
     Ok(Started { clear: gateway, tls, tcp, gateway: process, beside })
 }
 
-/// A control plane that reads files.
+/// A control plane.
 pub(crate) struct ControlPlane {
     pub(crate) process: Running,
     pub(crate) address: SocketAddr,
     /// The file with the root certificate.
     pub(crate) root: PathBuf,
-    pub(crate) issuer: Issuer,
 }
 
-/// Starts one that reads the objects of a folder and keeps its own files in another; it may not have read them all yet.
-pub(crate) async fn control_plane(folder: &Path, objects: &Path) -> anyhow::Result<ControlPlane> {
-    let (address, admin) = (free_address()?, free_address()?);
-    let keys = folder.join("keys.json");
-    let issuer = Issuer::create(&keys)?;
-    let root = folder.join("root.pem");
+/// Starts one that reads the objects of a folder, takes tokens by the keys of a file, and keeps its own files in another
+/// folder; it may not have read them all yet.
+pub(crate) async fn control_plane(
+    folder: &Path,
+    objects: &Path,
+    keys: &Path,
+) -> anyhow::Result<ControlPlane> {
     let mut command = Command::new(binary("mesh-control")?);
-    command
-        .args(["--listen", &address.to_string(), "--admin", &admin.to_string(), "--source"])
-        .args([objects, Path::new("--token-keys"), &keys, Path::new("--state")])
-        .args([&folder.join("control"), Path::new("--root-out"), &root]);
+    command.arg("--source").args([objects, Path::new("--token-keys"), keys]);
+    command.arg("--state").arg(folder.join("control"));
+    serving(command, folder).await
+}
+
+/// Starts one that follows a cluster.
+pub(crate) async fn control_plane_on(folder: &Path, kubeconfig: &Path) -> anyhow::Result<ControlPlane> {
+    let mut command = Command::new(binary("mesh-control")?);
+    command.arg("--kubernetes").env("KUBECONFIG", kubeconfig);
+    serving(command, folder).await
+}
+
+async fn serving(mut command: Command, folder: &Path) -> anyhow::Result<ControlPlane> {
+    let (address, admin) = (free_address()?, free_address()?);
+    let root = folder.join("root.pem");
+    command.args(["--listen", &address.to_string(), "--admin", &admin.to_string(), "--root-out"]).arg(&root);
     let log = folder.join("mesh-control.log");
     let mut process = Running::start(&mut command, &log)?;
     process.listening(address, &log).await?;
     within(READY, || root.exists()).await.context("the control plane wrote no root certificate")?;
-    Ok(ControlPlane { process, address, root, issuer })
+    Ok(ControlPlane { process, address, root })
 }
 
 const NAMESPACE: &str = "istio-system";

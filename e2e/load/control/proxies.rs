@@ -23,8 +23,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Request, Streaming};
 
-use super::cluster::Cluster;
-use crate::credentials::{Bearer, Issuer};
+use super::cluster::{Cluster, Credentials};
+use super::objects;
 
 /// What has come in, over all proxies.
 #[derive(Default)]
@@ -88,11 +88,11 @@ impl Tally {
     }
 }
 
-/// Where the control plane is, and how it knows a proxy.
+/// Where the control plane is, and where proxies get what it knows them by.
 pub(super) struct Plane<'a> {
     pub(super) address: SocketAddr,
     pub(super) root: &'a Path,
-    pub(super) issuer: &'a Issuer,
+    pub(super) cluster: &'a Cluster,
 }
 
 /// What a proxy holds by root: what it would name after a reconnect.
@@ -137,21 +137,15 @@ impl Proxy {
         roots: Vec<String>,
         holdings: Rc<RefCell<Holdings>>,
     ) -> anyhow::Result<Self> {
+        let Credentials { uid, token } = plane.cluster.credentials(service).await?;
         let (sender, receiver) = mpsc::channel(64);
-        let interest = interest(&roots, &holdings.borrow());
-        for kind in [Ask::Hello(hello(service)), Ask::Interest(interest)] {
+        let (hello, interest) = (hello(service, uid), interest(&roots, &holdings.borrow()));
+        let pod = hello.proxy.clone();
+        for kind in [Ask::Hello(hello), Ask::Interest(interest)] {
             sender.send(SubscribeRequest { kind: Some(kind) }).await?;
         }
-        let (namespace, pod) = (Cluster::namespace(service), Cluster::steady_pod(service));
-        let bearer = Bearer {
-            namespace: &namespace,
-            account: &format!("s{service}"),
-            pod: &pod,
-            uid: &format!("u-{pod}"),
-        };
         let mut request = Request::new(ReceiverStream::new(receiver));
-        let token = format!("Bearer {}", plane.issuer.token(&bearer)?);
-        request.metadata_mut().insert("authorization", token.parse()?);
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
         let anchors = Certificate::from_pem(std::fs::read(plane.root)?);
         let tls = ClientTlsConfig::new().ca_certificate(anchors).domain_name(CONTROL_NAME);
         let channel =
@@ -212,11 +206,11 @@ impl Reader {
     }
 }
 
-fn hello(service: usize) -> Hello {
-    let (namespace, pod) = (Cluster::namespace(service), Cluster::steady_pod(service));
+fn hello(service: usize, pod_uid: String) -> Hello {
+    let (namespace, pod) = (objects::namespace(service), objects::steady_pod(service));
     Hello {
         proxy: format!("{pod}.{namespace}"),
-        pod_uid: format!("u-{pod}"),
+        pod_uid,
         pod,
         namespace,
         service_account: format!("s{service}"),
@@ -235,6 +229,6 @@ fn interest(roots: &[String], holdings: &Holdings) -> Interest {
 }
 
 fn root(service: usize) -> Root {
-    let host = Host::parse(&Cluster::host(service)).expect("a valid name by construction");
+    let host = Host::parse(&objects::host(service)).expect("a valid name by construction");
     Root::Host { host, port: 80 }
 }
