@@ -69,11 +69,11 @@ impl Shared {
             } else {
                 tracing::error!(generation = view.generation(), "looking for problems of objects failed");
             }
-            self.rest(began.elapsed().min(LONGEST_REST));
+            self.rest((began.elapsed() * 3).min(LONGEST_REST));
         }
     }
 
-    /// Where everything changes all the time, half of one processor is enough for this.
+    /// Where everything changes all the time, a quarter of one processor is enough for this.
     fn rest(&self, time: Duration) {
         let desk = self.lock();
         let open = |desk: &mut Desk| !desk.is_closed;

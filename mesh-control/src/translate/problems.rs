@@ -1,6 +1,7 @@
 //! What in the world cannot be translated or has no effect, object by object.
 
 mod mesh_config;
+mod pods;
 mod references;
 mod secrets;
 mod sidecars;
@@ -24,6 +25,7 @@ use crate::api::security::{AuthorizationPolicy, RequestAuthentication};
 use crate::api::{Item, Object};
 use crate::problem::{Problem, worst};
 use crate::world::World;
+use pods::Pods;
 
 /// All problems: of the sources, and of the translation of every object.
 pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
@@ -47,8 +49,9 @@ pub fn all(world: &World, catalog: &Catalog) -> Vec<Problem> {
     }
     gateways(world, catalog, &mut problems);
     without_effect(world, &mut problems);
-    references::all(world, catalog, &mut problems);
-    sidecars::all(world, catalog, &mut problems);
+    let pods = Pods::of(world);
+    references::all(world, catalog, &pods, &mut problems);
+    sidecars::all(world, catalog, &pods, &mut problems);
     slices::all(world, &mut problems);
     workloads::all(world, &mut problems);
     mesh_config::all(world, catalog, &mut problems);

@@ -8,7 +8,7 @@ use kube::api::Request;
 use kube::{Client, Error};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Scope;
@@ -27,7 +27,8 @@ use crate::source::document::{Outcome, read_document};
 const QUEUE: usize = 1024;
 /// Events closer together than this are one change.
 const QUIET: Duration = Duration::from_millis(10);
-/// A change is handed on at the latest this long after its first event.
+/// A change is handed on at the latest this long after its first event, and not sooner after the one before: each costs
+/// something whatever is in it, so that of many events in a row many had better be one change.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Secrets and ConfigMaps fetched at a time, and how long one may take.
 const FETCHES: usize = 8;
@@ -60,6 +61,8 @@ pub(super) struct Gatherer {
     refused: BTreeMap<(usize, Name), Refusal>,
     problems: BTreeMap<(usize, Name), Vec<Problem>>,
     pending: Pending,
+    /// The last change was handed on.
+    handed_on: Option<Instant>,
 }
 
 /// The next change, as far as it is known.
@@ -103,6 +106,7 @@ impl Gatherer {
             refused: BTreeMap::new(),
             problems: BTreeMap::new(),
             pending: Pending::default(),
+            handed_on: None,
             resources,
         }
     }
@@ -145,6 +149,7 @@ impl Gatherer {
                     permit = changes.reserve() => {
                         let Ok(permit) = permit else { return };
                         permit.send(self.change());
+                        self.handed_on = Some(Instant::now());
                         first = false;
                         break;
                     }
@@ -169,7 +174,8 @@ impl Gatherer {
         brought: &mpsc::Sender<(Reference, Option<Value>)>,
         changes: &mpsc::Sender<Change>,
     ) {
-        let latest = Instant::now() + PATIENCE;
+        let begun = Instant::now();
+        let (earliest, latest) = (self.handed_on.map_or(begun, |before| before + PATIENCE), begun + PATIENCE);
         while Instant::now() < latest && !changes.is_closed() {
             let next = async {
                 tokio::select! {
@@ -177,7 +183,8 @@ impl Gatherer {
                     Some((reference, value)) = fetched.recv() => Heard::Fetched(reference, value),
                 }
             };
-            let Ok(heard) = timeout(QUIET, next).await else { return };
+            let enough = (Instant::now() + QUIET).max(earliest).min(latest);
+            let Ok(heard) = timeout_at(enough, next).await else { return };
             self.take(heard, brought);
         }
     }

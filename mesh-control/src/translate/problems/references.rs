@@ -8,9 +8,10 @@ mod names;
 use std::collections::BTreeMap;
 
 use super::blame;
+use super::pods::Pods;
 use crate::api::core::{IntOrString, Pod, Service};
 use crate::api::ingress::Ingress;
-use crate::api::meta::{StringMap, selects};
+use crate::api::meta::StringMap;
 use crate::api::networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService};
 use crate::api::rate_limit::RateLimit;
 use crate::api::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
@@ -24,11 +25,11 @@ use crate::translate::{destination, workload};
 use crate::world::World;
 
 /// All of them.
-pub(super) fn all(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>) {
+pub(super) fn all(world: &World, catalog: &Catalog, pods: &Pods<'_>, problems: &mut Vec<Problem>) {
     rules_without_service(world, catalog, problems);
     rules_of_one_host(world, problems);
     services_of_one_host(world, problems);
-    gateways_without_pod(world, problems);
+    gateways_without_pod(world, pods, problems);
     policies_of_one_workload::<PeerAuthentication>(world, problems, |policy| {
         policy.selector.as_ref().map(|selector| &selector.match_labels)
     });
@@ -42,9 +43,9 @@ pub(super) fn all(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>)
     providers(world, problems);
     // A mesh that is still empty, or a file of policies alone, selects nothing and means no harm.
     if world.all::<Pod>().any(|pod| !workload::is_gateway(&pod)) {
-        names::all(world, problems);
-        policies_without_pod(world, problems);
-        services(world, problems);
+        names::all(world, pods, problems);
+        policies_without_pod(world, pods, problems);
+        services(world, pods, problems);
     }
 }
 
@@ -126,10 +127,10 @@ fn services_of_one_host(world: &World, problems: &mut Vec<Problem>) {
     }
 }
 
-fn gateways_without_pod(world: &World, problems: &mut Vec<Problem>) {
+fn gateways_without_pod(world: &World, pods: &Pods<'_>, problems: &mut Vec<Problem>) {
     for gateway in world.all::<Gateway>() {
         let wanted = &gateway.spec.selector;
-        if wanted.is_empty() || world.all::<Pod>().any(|pod| selects(wanted, &pod.object.meta.labels)) {
+        if wanted.is_empty() || pods.selected(None, wanted).next().is_some() {
             continue;
         }
         let message = format!("no gateway has the labels {}; nothing is served", shown(wanted));
@@ -158,14 +159,14 @@ fn policies_of_one_workload<T: Content>(
 }
 
 /// What Services and ServiceEntries select, and whose else their hosts and addresses are.
-fn services(world: &World, problems: &mut Vec<Problem>) {
-    without_workload::<Service>(world, problems, "selector", |service| Some(&service.selector));
-    without_workload::<ServiceEntry>(world, problems, "workloadSelector.labels", |entry| {
+fn services(world: &World, pods: &Pods<'_>, problems: &mut Vec<Problem>) {
+    without_workload::<Service>(world, pods, problems, "selector", |service| Some(&service.selector));
+    without_workload::<ServiceEntry>(world, pods, problems, "workloadSelector.labels", |entry| {
         entry.workload_selector.as_ref().map(|selector| &selector.labels)
     });
     let mut addresses: BTreeMap<&str, Item<'_, Service>> = BTreeMap::new();
     for service in world.oldest_first::<Service>() {
-        target_ports(world, &service, problems);
+        target_ports(pods, &service, problems);
         let address = service.spec.cluster_ip.as_deref().filter(|address| !matches!(*address, "" | "None"));
         let Some(address) = address else { continue };
         if let Some(other) = addresses.get(address) {
@@ -199,12 +200,12 @@ fn services(world: &World, problems: &mut Vec<Problem>) {
     }
 }
 
-fn target_ports(world: &World, service: &Item<'_, Service>, problems: &mut Vec<Problem>) {
+fn target_ports(pods: &Pods<'_>, service: &Item<'_, Service>, problems: &mut Vec<Problem>) {
     let wanted = &service.spec.selector;
-    let pods: Vec<_> = world
-        .pods_in(service.namespace())
-        .filter(|pod| !wanted.is_empty() && selects(wanted, &pod.object.meta.labels))
-        .collect();
+    let pods: Vec<_> = match wanted.is_empty() {
+        true => Vec::new(),
+        false => pods.selected(Some(service.namespace()), wanted).collect(),
+    };
     for (at, port) in service.spec.ports.iter().enumerate() {
         let Some(IntOrString::Name(name)) = &port.target_port else { continue };
         let containers = pods.iter().flat_map(|pod| &pod.spec.spec.containers);
@@ -266,23 +267,23 @@ fn providers(world: &World, problems: &mut Vec<Problem>) {
     }
 }
 
-fn policies_without_pod(world: &World, problems: &mut Vec<Problem>) {
-    unselective::<PeerAuthentication>(world, problems, "selector.matchLabels", |policy| {
+fn policies_without_pod(world: &World, pods: &Pods<'_>, problems: &mut Vec<Problem>) {
+    unselective::<PeerAuthentication>(world, pods, problems, "selector.matchLabels", |policy| {
         policy.selector.as_ref().map(|selector| &selector.match_labels)
     });
-    unselective::<AuthorizationPolicy>(world, problems, "selector.matchLabels", |policy| {
+    unselective::<AuthorizationPolicy>(world, pods, problems, "selector.matchLabels", |policy| {
         policy.selector.as_ref().map(|selector| &selector.match_labels)
     });
-    unselective::<RequestAuthentication>(world, problems, "selector.matchLabels", |policy| {
+    unselective::<RequestAuthentication>(world, pods, problems, "selector.matchLabels", |policy| {
         policy.selector.as_ref().map(|selector| &selector.match_labels)
     });
-    unselective::<Telemetry>(world, problems, "selector.matchLabels", |policy| {
+    unselective::<Telemetry>(world, pods, problems, "selector.matchLabels", |policy| {
         policy.selector.as_ref().map(|selector| &selector.match_labels)
     });
-    unselective::<RateLimit>(world, problems, "selector.matchLabels", |policy| {
+    unselective::<RateLimit>(world, pods, problems, "selector.matchLabels", |policy| {
         policy.selector.as_ref().map(|selector| &selector.match_labels)
     });
-    unselective::<Sidecar>(world, problems, "workloadSelector.labels", |sidecar| {
+    unselective::<Sidecar>(world, pods, problems, "workloadSelector.labels", |sidecar| {
         sidecar.workload_selector.as_ref().map(|selector| &selector.labels)
     });
 }
@@ -290,14 +291,14 @@ fn policies_without_pod(world: &World, problems: &mut Vec<Problem>) {
 /// Objects of a kind whose labels no pod has; those of the root namespace look at every namespace.
 fn unselective<T: Content>(
     world: &World,
+    pods: &Pods<'_>,
     problems: &mut Vec<Problem>,
     field: &str,
     labels: impl Fn(&T) -> Option<&StringMap>,
 ) {
     let root = &world.mesh_config().root_namespace;
     let is_selected = |namespace: &str, wanted: &StringMap| {
-        let reaches = |pod: &Item<'_, Pod>| namespace == root || pod.namespace() == namespace;
-        world.all::<Pod>().filter(reaches).any(|pod| selects(wanted, &pod.object.meta.labels))
+        pods.selected(Some(namespace).filter(|namespace| namespace != root), wanted).next().is_some()
     };
     selectors(world, problems, field, labels, &is_selected, "pod");
 }
@@ -305,12 +306,13 @@ fn unselective<T: Content>(
 /// Services whose labels neither a pod nor a WorkloadEntry of their namespace has.
 fn without_workload<T: Content>(
     world: &World,
+    pods: &Pods<'_>,
     problems: &mut Vec<Problem>,
     field: &str,
     labels: impl Fn(&T) -> Option<&StringMap>,
 ) {
     let is_selected = |namespace: &str, wanted: &StringMap| {
-        world.pods_in(namespace).any(|pod| selects(wanted, &pod.object.meta.labels))
+        pods.selected(Some(namespace), wanted).next().is_some()
             || world.selected_workloads(namespace, wanted).next().is_some()
     };
     selectors(world, problems, field, labels, &is_selected, "pod or WorkloadEntry");

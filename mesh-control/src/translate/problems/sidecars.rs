@@ -3,6 +3,7 @@
 use mesh_core::model::HostPattern;
 
 use super::blame;
+use super::pods::Pods;
 use crate::api::Item;
 use crate::api::meta::{StringMap, selects};
 use crate::api::networking::{CaptureMode, Sidecar, VirtualService};
@@ -16,7 +17,7 @@ use crate::translate::workload;
 use crate::world::World;
 
 /// All of them.
-pub(super) fn all(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>) {
+pub(super) fn all(world: &World, catalog: &Catalog, pods: &Pods<'_>, problems: &mut Vec<Problem>) {
     for item in world.all::<Sidecar>() {
         blame(item.object, problems, |report| {
             egress(world, catalog, &item, report);
@@ -24,7 +25,7 @@ pub(super) fn all(world: &World, catalog: &Catalog, problems: &mut Vec<Problem>)
             without_effect(item.spec, report);
         });
     }
-    selected_twice(world, problems);
+    selected_twice(world, pods, problems);
     hidden_rules(world, catalog, problems);
 }
 
@@ -111,7 +112,7 @@ fn without_effect(sidecar: &Sidecar, report: &mut Vec<Problem>) {
 }
 
 /// Pods that several selectors select: the oldest Sidecar holds for them. Equal selectors are told about elsewhere.
-fn selected_twice(world: &World, problems: &mut Vec<Problem>) {
+fn selected_twice(world: &World, pods: &Pods<'_>, problems: &mut Vec<Problem>) {
     let sidecars = world.oldest_first::<Sidecar>();
     for (at, item) in sidecars.iter().enumerate() {
         let Some(labels) = selector(item) else { continue };
@@ -120,10 +121,9 @@ fn selected_twice(world: &World, problems: &mut Vec<Problem>) {
                 |(other, other_labels)| other.namespace() == item.namespace() && *other_labels != labels,
             )
         };
-        let both = world.pods_in(item.namespace()).find_map(|pod| {
-            let own = &pod.object.meta.labels;
-            let (first, _) = earlier().find(|(_, others)| selects(others, own))?;
-            (selects(labels, own) && !workload::is_gateway(&pod)).then_some((pod, first))
+        let both = pods.selected(Some(item.namespace()), labels).find_map(|pod| {
+            let (first, _) = earlier().find(|(_, others)| selects(others, &pod.object.meta.labels))?;
+            (!workload::is_gateway(&pod)).then_some((pod, first))
         });
         let Some((pod, first)) = both else { continue };
         let message = format!(

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::super::blame;
+use super::super::pods::Pods;
 use crate::api::core::{Pod, ServiceAccount};
-use crate::api::meta::selects;
 use crate::api::networking::{DestinationRule, ServiceEntry, VirtualService};
 use crate::api::security::PeerAuthentication;
 use crate::api::{Content, Item};
@@ -12,7 +12,7 @@ use crate::problem::Problem;
 use crate::world::{World, target_port};
 
 /// All of them.
-pub(super) fn all(world: &World, problems: &mut Vec<Problem>) {
+pub(super) fn all(world: &World, pods: &Pods<'_>, problems: &mut Vec<Problem>) {
     let namespaces: BTreeSet<&str> = world
         .objects()
         .map(|object| match object.key.namespace.as_ref() {
@@ -25,7 +25,7 @@ pub(super) fn all(world: &World, problems: &mut Vec<Problem>) {
     exports::<ServiceEntry>(world, &namespaces, problems, |entry| &entry.export_to);
     service_accounts(world, problems);
     for policy in world.all::<PeerAuthentication>() {
-        ports(world, &policy, problems);
+        ports(world, pods, &policy, problems);
     }
 }
 
@@ -67,12 +67,9 @@ fn service_accounts(world: &World, problems: &mut Vec<Problem>) {
 }
 
 /// Ports are the workload's, not a Service's (semantics.md 30). Pods that list no ports may have any.
-fn ports(world: &World, policy: &Item<'_, PeerAuthentication>, problems: &mut Vec<Problem>) {
+fn ports(world: &World, pods: &Pods<'_>, policy: &Item<'_, PeerAuthentication>, problems: &mut Vec<Problem>) {
     let Some(selector) = &policy.selector else { return };
-    let pods: Vec<_> = world
-        .pods_in(policy.namespace())
-        .filter(|pod| selects(&selector.match_labels, &pod.object.meta.labels))
-        .collect();
+    let pods: Vec<_> = pods.selected(Some(policy.namespace()), &selector.match_labels).collect();
     let mut told = Vec::new();
     for port in policy.port_level_mtls.keys() {
         if !pods.is_empty() && pods.iter().all(|pod| listens(world, pod, *port) == Some(false)) {
