@@ -11,6 +11,7 @@ mod endpoints;
 mod keys;
 mod objects;
 mod protocol;
+mod readiness;
 mod secrets;
 mod settings;
 mod slices;
@@ -26,6 +27,7 @@ pub use endpoints::{EntryEndpoint, PodEndpoint, ServiceEndpoint, WrittenEndpoint
 pub use keys::{KeySet, KeySource};
 use objects::Objects;
 pub use protocol::{entry_protocol, service_protocol};
+pub use readiness::{Readiness, preferred};
 pub use secrets::{InvalidSecret, TlsSecret};
 pub use slices::{SliceEndpoint, Unusable, named, service_of};
 

@@ -114,7 +114,7 @@ const NOT_READ: [u32; 8] = [41, 42, 43, 46, 47, 48, 49, 50];
 #[test]
 fn every_rule_has_a_test_that_names_it() {
     let (semantics, sources) = (document("semantics.md"), sources(&repository()));
-    for number in 1..=50 {
+    for number in 1..=51 {
         let is_read = semantics.contains(&format!("\n{number}. "));
         assert_eq!(is_read, !NOT_READ.contains(&number), "item {number} of docs/semantics.md");
         let is_shown = sources.contains(&format!("fn s{number}_"));

@@ -129,8 +129,8 @@ impl Pod {
         matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"))
     }
 
-    /// Whether it has an address and its `Ready` condition is true.
-    pub fn is_ready(&self) -> bool {
+    /// Whether it has an address and its `Ready` condition is true, which is so too while it is being deleted.
+    pub fn is_serving(&self) -> bool {
         let ready = |c: &PodCondition| c.condition == "Ready" && c.status == "True";
         self.status.pod_ip.is_some() && self.status.conditions.iter().any(ready)
     }

@@ -52,6 +52,8 @@ pub struct Endpoint {
 pub struct EndpointConditions {
     /// True when absent, unless `terminating`.
     pub ready: Option<bool>,
+    /// Whether requests are answered, terminating or not. As `ready` when absent, and true where that is absent too.
+    pub serving: Option<bool>,
     pub terminating: Option<bool>,
 }
 

@@ -22,6 +22,9 @@ pub struct Metadata {
     pub annotations: StringMap,
     /// RFC 3339.
     pub creation_timestamp: Option<String>,
+    /// RFC 3339. It is there once somebody has deleted the object; then the object is about to go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_timestamp: Option<String>,
     pub uid: Option<String>,
     pub generation: Option<i64>,
     pub owner_references: Vec<OwnerReference>,

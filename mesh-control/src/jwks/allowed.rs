@@ -6,12 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use mesh_core::model::is_neighbourhood;
 
 use crate::api::core::Service;
-use crate::world::{KeySource, ServiceEndpoint, World};
+use crate::world::{KeySource, ServiceEndpoint, World, preferred};
 
 /// What the world declares for the host of a source: nothing for hosts that are nobody's.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Places {
-    /// The ready workloads of the host, by its port.
+    /// The workloads of the host that get requests, by its port.
     pub addresses: BTreeMap<u16, BTreeSet<SocketAddr>>,
     /// Whether an object declares the host, so that it may have private addresses.
     pub declared: bool,
@@ -40,7 +40,7 @@ impl Places {
         {
             places.declared = true;
             for port in &service.spec.ports {
-                let endpoints = world.endpoints_of(&service, port);
+                let endpoints = preferred(world.endpoints_of(&service, port), ServiceEndpoint::readiness);
                 let all = endpoints.iter().map(ServiceEndpoint::socket);
                 places.addresses.entry(port.port).or_default().extend(all);
             }

@@ -14,9 +14,9 @@ use crate::api::Item;
 use crate::api::core::{Pod, Service as KubernetesService};
 use crate::api::meta::{StringMap, selects};
 use crate::api::networking::{Location, Resolution, ServiceEntry};
-use crate::world::{EntryEndpoint, PodEndpoint, ServiceEndpoint, SliceEndpoint, WrittenEndpoint};
+use crate::world::{EntryEndpoint, PodEndpoint, ServiceEndpoint, SliceEndpoint, WrittenEndpoint, preferred};
 
-/// All endpoints of a port whose labels a subset selects, in order of their addresses.
+/// The endpoints of a port whose labels a subset selects and that get requests, in order of their addresses.
 pub fn of_port(
     scope: &Scope<'_>,
     service: &Service,
@@ -63,16 +63,18 @@ fn of_kubernetes(
     let Some(declared) = item.spec.ports.iter().find(|declared| declared.port == port.number) else {
         return Vec::new();
     };
+    let mut endpoints = scope.world.endpoints_of(&item, declared);
+    endpoints.retain(|endpoint| match endpoint {
+        ServiceEndpoint::Pod(pod) => wanted(pod.labels()),
+        ServiceEndpoint::Written(written, _) => wanted(&written.labels()),
+        ServiceEndpoint::Slice(_) => wanted(&StringMap::new()),
+    });
     let endpoint = |endpoint: &ServiceEndpoint<'_>| match endpoint {
-        ServiceEndpoint::Pod(pod) => wanted(pod.labels()).then(|| of_pod(scope, pod)),
-        ServiceEndpoint::Written(written, _) => {
-            wanted(&written.labels()).then(|| of_written(scope, &service.namespace, true, written))?
-        }
-        ServiceEndpoint::Slice(slice) => {
-            wanted(&StringMap::new()).then(|| of_slice(slice, &service.namespace))
-        }
+        ServiceEndpoint::Pod(pod) => Some(of_pod(scope, pod)),
+        ServiceEndpoint::Written(written, _) => of_written(scope, &service.namespace, true, written),
+        ServiceEndpoint::Slice(slice) => Some(of_slice(slice, &service.namespace)),
     };
-    scope.world.endpoints_of(&item, declared).iter().filter_map(endpoint).collect()
+    preferred(endpoints, ServiceEndpoint::readiness).iter().filter_map(endpoint).collect()
 }
 
 /// An address of which nothing is known is spoken to as it is: nobody says whose identity it would have to show.
@@ -99,7 +101,7 @@ fn of_entry(
     let Some(declared) = entry.spec.ports.iter().find(|declared| declared.number == port.number) else {
         return Vec::new();
     };
-    let endpoints = scope.world.endpoints_of_entry(&entry, declared);
+    let mut endpoints = scope.world.endpoints_of_entry(&entry, declared);
     if endpoints.is_empty() && entry.endpoints.is_empty() && entry.workload_selector.is_none() {
         return match (&service.host, entry.resolution) {
             (HostPattern::Exact(host), Resolution::Dns | Resolution::DnsRoundRobin) => {
@@ -108,14 +110,16 @@ fn of_entry(
             _ => Vec::new(),
         };
     }
+    endpoints.retain(|endpoint| match endpoint {
+        EntryEndpoint::Pod(pod) => wanted(pod.labels()),
+        EntryEndpoint::Written(written) => wanted(&written.labels()),
+    });
+    let is_of_mesh = entry.location == Location::MeshInternal;
     let endpoint = |endpoint: &EntryEndpoint<'_>| match endpoint {
-        EntryEndpoint::Pod(pod) => wanted(pod.labels()).then(|| of_pod(scope, pod)),
-        EntryEndpoint::Written(written) => {
-            let is_of_mesh = entry.location == Location::MeshInternal;
-            wanted(&written.labels()).then(|| of_written(scope, entry.namespace(), is_of_mesh, written))?
-        }
+        EntryEndpoint::Pod(pod) => Some(of_pod(scope, pod)),
+        EntryEndpoint::Written(written) => of_written(scope, entry.namespace(), is_of_mesh, written),
     };
-    endpoints.iter().filter_map(endpoint).collect()
+    preferred(endpoints, EntryEndpoint::readiness).iter().filter_map(endpoint).collect()
 }
 
 /// A pod as an endpoint. It is reached over mesh TLS when a proxy of ours takes its traffic there.

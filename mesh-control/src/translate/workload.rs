@@ -5,7 +5,7 @@ use mesh_core::model::{Locality, Workload};
 
 use crate::api::Item;
 use crate::api::core::Pod;
-use crate::world::{PodEndpoint, World};
+use crate::world::{PodEndpoint, Readiness, World};
 
 /// The container that injection adds.
 const PROXY_CONTAINER: &str = "istio-proxy";
@@ -64,5 +64,5 @@ pub fn place(pod: &Item<'_, Pod>) -> Locality {
 /// The pod as an endpoint, if it has an address.
 pub fn endpoint(pod: Item<'_, Pod>) -> Option<PodEndpoint<'_>> {
     let address = pod.status.pod_ip.filter(|_| !pod.is_finished())?;
-    Some(PodEndpoint { pod, address, port: 0, ready: pod.spec.is_ready() })
+    Some(PodEndpoint { pod, address, port: 0, readiness: Readiness::of_pod(&pod) })
 }

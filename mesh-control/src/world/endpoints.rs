@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use super::World;
+use super::readiness::Readiness;
 use super::slices::SliceEndpoint;
 use crate::api::core::{IntOrString, Pod, PodSpec, Service, ServicePort, TransportProtocol};
 use crate::api::meta::{StringMap, selects};
@@ -17,8 +18,7 @@ pub struct PodEndpoint<'w> {
     pub address: IpAddr,
     /// Where the pod listens.
     pub port: u16,
-    /// Takes requests; only ready ones are returned unless the service publishes all.
-    pub ready: bool,
+    pub readiness: Readiness,
 }
 
 impl<'w> PodEndpoint<'w> {
@@ -103,6 +103,16 @@ impl<'w> ServiceEndpoint<'w> {
         }
     }
 
+    /// Whether it takes requests.
+    pub fn readiness(&self) -> Readiness {
+        match self {
+            Self::Pod(pod) => pod.readiness,
+            // Nobody says when a described workload ends.
+            Self::Written(..) => Readiness::Ready,
+            Self::Slice(slice) => slice.readiness,
+        }
+    }
+
     /// The pod, if it is one.
     pub fn pod(&self) -> Option<&PodEndpoint<'w>> {
         match self {
@@ -121,9 +131,19 @@ pub enum EntryEndpoint<'w> {
     Pod(PodEndpoint<'w>),
 }
 
+impl EntryEndpoint<'_> {
+    /// Whether it takes requests.
+    pub fn readiness(&self) -> Readiness {
+        match self {
+            Self::Pod(pod) => pod.readiness,
+            Self::Written(_) => Readiness::Ready,
+        }
+    }
+}
+
 impl World {
-    /// What stands behind a port of a service and is ready: the pods and WorkloadEntries it selects, then what its
-    /// EndpointSlices add.
+    /// What stands behind a port of a service and takes requests, ready or leaving: the pods and WorkloadEntries it selects,
+    /// then what its EndpointSlices add. Which of them get requests is [`preferred`](super::preferred)'s to say.
     pub fn endpoints_of<'w>(
         &'w self,
         service: &Item<'w, Service>,
@@ -152,7 +172,8 @@ impl World {
         let all = service.publish_not_ready_addresses;
         self.selected_pods(service.namespace(), &service.spec.selector)
             .filter_map(|pod| pod_endpoint(pod, target_port(port, &pod)?))
-            .filter(|endpoint| endpoint.ready || all)
+            .map(|endpoint| PodEndpoint { readiness: endpoint.readiness.published(all), ..endpoint })
+            .filter(|endpoint| endpoint.readiness.takes_requests())
             .collect()
     }
 
@@ -174,8 +195,9 @@ impl World {
             let selected = self.selected_workloads(entry.namespace(), &selector.labels);
             endpoints.extend(selected.map(|workload| written(workload.spec, Some(&workload.object.meta))));
             let pods = self.selected_pods(entry.namespace(), &selector.labels);
-            let ready = pods.filter_map(|pod| pod_endpoint(pod, number)).filter(|endpoint| endpoint.ready);
-            endpoints.extend(ready.map(EntryEndpoint::Pod));
+            let pods = pods.filter_map(|pod| pod_endpoint(pod, number));
+            let serving = pods.filter(|endpoint| endpoint.readiness.takes_requests());
+            endpoints.extend(serving.map(EntryEndpoint::Pod));
         }
         endpoints
     }
@@ -221,7 +243,7 @@ impl World {
 
 fn pod_endpoint<'w>(pod: Item<'w, Pod>, port: u16) -> Option<PodEndpoint<'w>> {
     let address = pod.status.pod_ip.filter(|_| !pod.is_finished())?;
-    Some(PodEndpoint { pod, address, port, ready: pod.spec.is_ready() })
+    Some(PodEndpoint { pod, address, port, readiness: Readiness::of_pod(&pod) })
 }
 
 /// The number that a service's port stands for in a pod; `None` if the pod has no port of that name.

@@ -2,8 +2,7 @@
 //!
 //! A slice speaks for a service of its own namespace only. An endpoint that is a pod is taken as that pod, with its identity,
 //! and only if the pod has the address: whoever writes a slice lends nobody another's identity. A pod that is named and not
-//! known is no endpoint: taken as a bare address it would be spoken to in the clear. Not done: slices of names (FQDN), and
-//! endpoints that still serve while they terminate when no other is left.
+//! known is no endpoint: taken as a bare address it would be spoken to in the clear. Not done: slices of names (FQDN).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +11,7 @@ use mesh_core::model::is_neighbourhood;
 
 use super::World;
 use super::endpoints::{PodEndpoint, ServiceEndpoint, target_port};
+use super::readiness::Readiness;
 use crate::api::core::{IntOrString, Pod, Service, ServicePort};
 use crate::api::discovery::{AddressType, Endpoint, EndpointSlice, SERVICE_NAME};
 use crate::api::meta::{StringMap, selects};
@@ -24,6 +24,7 @@ pub struct SliceEndpoint<'w> {
     /// Where it listens.
     pub port: u16,
     pub endpoint: &'w Endpoint,
+    pub readiness: Readiness,
 }
 
 impl SliceEndpoint<'_> {
@@ -97,9 +98,14 @@ impl World {
         for slice in slices.filter(|slice| service_of(slice) == Some(service.name())) {
             let Some(listens) = listens_on(&slice, port) else { continue };
             let all = service.publish_not_ready_addresses;
-            for endpoint in slice.spec.endpoints.iter().filter(|endpoint| all || is_ready(endpoint)) {
+            for endpoint in &slice.spec.endpoints {
+                let readiness = Readiness::of(&endpoint.conditions).published(all);
+                if !readiness.takes_requests() {
+                    continue;
+                }
                 let addresses = endpoint.addresses.iter().filter_map(|text| slice.spec.address(text).ok());
-                candidates.extend(addresses.map(|address| Candidate { slice, endpoint, address, listens }));
+                let candidate = |address| Candidate { slice, endpoint, address, listens, readiness };
+                candidates.extend(addresses.map(candidate));
             }
         }
         candidates
@@ -131,7 +137,7 @@ impl World {
         candidate: Candidate<'w>,
         pods: &BTreeMap<IpAddr, Item<'w, Pod>>,
     ) -> Option<ServiceEndpoint<'w>> {
-        let Candidate { slice, endpoint, address, listens } = candidate;
+        let Candidate { slice, endpoint, address, listens, readiness } = candidate;
         let pod = match named(&slice, endpoint) {
             Some((namespace, name)) => {
                 let pod = self.get::<Pod>(namespace, name)?;
@@ -141,13 +147,13 @@ impl World {
         };
         let Some(pod) = pod else {
             let port = listens.or_else(|| number(port))?;
-            return Some(ServiceEndpoint::Slice(SliceEndpoint { address, port, endpoint }));
+            return Some(ServiceEndpoint::Slice(SliceEndpoint { address, port, endpoint, readiness }));
         };
         if pod.namespace() == service.namespace() && is_selected(service, &pod.object.meta.labels) {
             return None;
         }
         let port = listens.or_else(|| target_port(port, &pod))?;
-        Some(ServiceEndpoint::Pod(PodEndpoint { pod, address, port, ready: is_ready(endpoint) }))
+        Some(ServiceEndpoint::Pod(PodEndpoint { pod, address, port, readiness }))
     }
 }
 
@@ -159,6 +165,7 @@ struct Candidate<'w> {
     address: IpAddr,
     /// Absent where the slice leaves it to the service.
     listens: Option<u16>,
+    readiness: Readiness,
 }
 
 /// Where a slice's endpoints listen for a port of the service; `None` if they do not. Number 0 asks for addresses only, as
@@ -172,10 +179,6 @@ fn listens_on(slice: &EndpointSlice, port: &ServicePort) -> Option<Option<u16>> 
         .iter()
         .find(|each| each.name == port.name && each.protocol == port.protocol)
         .map(|each| each.port)
-}
-
-fn is_ready(endpoint: &Endpoint) -> bool {
-    endpoint.conditions.ready.unwrap_or_else(|| endpoint.conditions.terminating != Some(true))
 }
 
 fn is_selected(service: &Service, labels: &StringMap) -> bool {

@@ -16,7 +16,7 @@ use crate::api::discovery::EndpointSlice;
 use crate::api::networking::VirtualService;
 use crate::api::{Key, Kind};
 use crate::source::Change;
-use crate::world::World;
+use crate::world::{Readiness, World};
 
 /// Longer than everything a test waits for, back-off included.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -285,7 +285,7 @@ fn server_secret(name: &str, key: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_pod_is_where_its_node_is_and_not_ready_once_it_leaves() {
+async fn a_pod_is_where_its_node_is_and_leaving_once_it_is_deleted() {
     let pod = |more: &str| {
         format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: web-1, namespace: default, uid: u-1{more}}}\n\
@@ -296,9 +296,8 @@ async fn a_pod_is_where_its_node_is_and_not_ready_once_it_leaves() {
     let server = Server::start().await;
     server.put(&pod(""));
     let mut known = Known::of(&server);
-    known
-        .until("ready", |world| world.get::<Pod>("default", "web-1").is_some_and(|pod| pod.is_ready()))
-        .await;
+    let readiness = |world: &World| Some(Readiness::of_pod(&world.get::<Pod>("default", "web-1")?));
+    known.until("ready", |world| readiness(world) == Some(Readiness::Ready)).await;
     server.put(
         "apiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {topology.kubernetes.io/zone: z1, other: x}}",
     );
@@ -308,8 +307,6 @@ async fn a_pod_is_where_its_node_is_and_not_ready_once_it_leaves() {
     };
     known.until("the zone", |world| zone(world).as_deref() == Some("z1")).await;
     server.put(&pod(", deletionTimestamp: '2026-01-01T00:00:00Z'"));
-    known
-        .until("not ready", |world| world.get::<Pod>("default", "web-1").is_some_and(|pod| !pod.is_ready()))
-        .await;
+    known.until("leaving", |world| readiness(world) == Some(Readiness::Leaving)).await;
     assert_eq!(zone(&known.world).as_deref(), Some("z1"));
 }

@@ -34,6 +34,7 @@ fn metadata(meta: &mut Map<String, Value>) {
         "labels",
         "annotations",
         "creationTimestamp",
+        "deletionTimestamp",
         "generation",
         "ownerReferences",
     ];
@@ -46,13 +47,11 @@ fn metadata(meta: &mut Map<String, Value>) {
     }
 }
 
-/// A pod that is being deleted takes no new requests, whatever its probes still say.
 fn pod(pod: &mut Value) {
-    let leaving = pod["metadata"].get("deletionTimestamp").is_some();
     let ready = json!([{"type": "Ready", "status": "True"}]);
     let is_ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
     let conditions = pod["status"]["conditions"].as_array();
-    let ready = conditions.is_some_and(|all| all.iter().any(is_ready) && !leaving).then_some(ready);
+    let ready = conditions.is_some_and(|all| all.iter().any(is_ready)).then_some(ready);
     let mut status = json!({"phase": pod["status"]["phase"], "podIP": pod["status"]["podIP"]});
     if let Some(ready) = ready {
         status["conditions"] = ready;

@@ -7,6 +7,7 @@ use mesh_core::model::{DnsName, Host};
 use crate::api::core::Service as KubernetesService;
 use crate::translate::catalog::Service;
 use crate::translate::scope::Scope;
+use crate::world::{ServiceEndpoint, preferred};
 
 /// How long an application may keep an answer about a virtual address, and about pods, in seconds.
 const TTL: u32 = 30;
@@ -53,8 +54,9 @@ pub fn pods(scope: &Scope<'_>, service: &Service) -> Vec<IpAddr> {
     let any = crate::api::core::ServicePort::default();
     let ports =
         if item.spec.ports.is_empty() { std::slice::from_ref(&any) } else { item.spec.ports.as_slice() };
-    let endpoints = ports.iter().flat_map(|port| scope.world.endpoints_of(&item, port));
-    let mut addresses: Vec<IpAddr> = endpoints.map(|endpoint| endpoint.socket().ip()).collect();
+    let of = |port| preferred(scope.world.endpoints_of(&item, port), ServiceEndpoint::readiness);
+    let mut addresses: Vec<IpAddr> =
+        ports.iter().flat_map(of).map(|endpoint| endpoint.socket().ip()).collect();
     addresses.sort();
     addresses.dedup();
     addresses

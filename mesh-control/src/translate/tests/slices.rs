@@ -40,7 +40,6 @@ fn a_service_without_selector_has_the_endpoints_of_its_slices() {
         ),
         ("endpoints: [{addresses: [192.0.2.1], conditions: {ready: false}}]", &[]),
         ("endpoints: [{addresses: [192.0.2.1], conditions: {ready: null}}]", &["192.0.2.1:9090"]),
-        ("endpoints: [{addresses: [192.0.2.1], conditions: {terminating: true, serving: true}}]", &[]),
         (
             "endpoints: [{addresses: [192.0.2.1], conditions: {ready: true, terminating: true}}]",
             &["192.0.2.1:9090"],
@@ -55,6 +54,56 @@ fn a_service_without_selector_has_the_endpoints_of_its_slices() {
     for (rest, expected) in table {
         assert_eq!(addresses(&(db("") + &slice("", rest))), *expected, "{rest}");
     }
+}
+
+/// As kube-proxy does (KEP-1669).
+#[test]
+fn s51_endpoints_that_are_leaving_are_used_while_none_is_ready() {
+    let leaving = "{addresses: [192.0.2.1], conditions: {ready: false, serving: true, terminating: true}}";
+    let ready = "{addresses: [192.0.2.2]}";
+    let table: &[(&[&str], &[&str])] = &[
+        (&[leaving], &["192.0.2.1:9090"]),
+        (&[leaving, ready], &["192.0.2.2:9090"]),
+        (&["{addresses: [192.0.2.1], conditions: {terminating: true}}"], &["192.0.2.1:9090"]),
+        (&["{addresses: [192.0.2.1], conditions: {serving: false, terminating: true}}"], &[]),
+        (&["{addresses: [192.0.2.1], conditions: {ready: false, terminating: true}}"], &[]),
+        (&["{addresses: [192.0.2.1], conditions: {ready: false, serving: true}}"], &[]),
+    ];
+    for (written, expected) in table {
+        let rest = format!("endpoints: [{}]", written.join(", "));
+        assert_eq!(addresses(&(db("") + &slice("", &rest))), *expected, "{rest}");
+    }
+}
+
+/// What a slice says of a pod counts for that pod, and each subset has its own last resort.
+#[test]
+fn s51_pods_that_are_deleted_are_used_while_their_subset_has_none_that_is_ready() {
+    let deleted = |pod: String| {
+        pod.replace("metadata:\n", "metadata:\n  deletionTimestamp: \"2026-01-01T00:00:00Z\"\n")
+    };
+    let subsets = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: db}\n\
+        spec: {host: db, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]}\n---\n\
+        apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: db}\n\
+        spec: {hosts: [db], http: [{route: [{destination: {host: db, subset: v1}, weight: 50}, \
+        {destination: {host: db, subset: v2}, weight: 50}]}]}\n---\n";
+    let old = deleted(pod("b-1", "app: b, version: v1", NEIGHBOUR));
+    let new = pod("b-2", "app: b, version: v2", "10.244.9.8");
+    let yaml = service("a", 80, &["v1"]) + &old + &new + &db("selector: {app: b},");
+    assert_eq!(addresses(&(old.clone() + &db("selector: {app: b},"))), ["10.244.9.7:8080"]);
+    assert_eq!(addresses(&yaml), ["10.244.9.8:8080"]);
+    let resources = closure(&view(&(yaml + subsets)), &sidecar("a-v1"), &host_root("db", 80)).unwrap();
+    let of = |subset: &str| {
+        let wanted = format!("outbound|80|{subset}|db.default.svc.cluster.local");
+        let found = resources.iter().find_map(|resource| match resource {
+            Resource::Endpoints(endpoints) if endpoints.cluster == wanted => Some(&endpoints.endpoints),
+            _ => None,
+        });
+        found.unwrap().iter().map(super::address).collect::<Vec<_>>()
+    };
+    assert_eq!((of("v1"), of("v2")), (vec!["10.244.9.7:8080".into()], vec!["10.244.9.8:8080".into()]));
+    // Not one that does not answer any more.
+    let silent = old.replace("\"True\"", "\"False\"");
+    assert_eq!(addresses(&(silent + &db("selector: {app: b},"))), [""; 0]);
 }
 
 #[test]
