@@ -16,8 +16,9 @@ const TOKEN: &str = "mesh-token";
 const STATE_FOLDER: &str = "/var/run/mesh";
 /// How long a token lives, in seconds; the kubelet renews it at four fifths.
 const TOKEN_LIFETIME: u32 = 3600;
-/// For how many seconds a gateway serves after being told to stop.
-const GATEWAY_LINGER: &str = "5";
+/// For how many seconds a gateway, and a sidecar that is told to stop together with its application, serves after that (Istio's
+/// default `terminationDrainDuration`).
+const LINGER: &str = "5";
 
 /// The sidecar's container.
 pub(super) fn sidecar(wishes: &Wishes, settings: &Settings, probes: &Map<String, Value>) -> Value {
@@ -27,6 +28,10 @@ pub(super) fn sidecar(wishes: &Wishes, settings: &Settings, probes: &Map<String,
     if !probes.is_empty() {
         let probes = Value::Object(probes.clone()).to_string();
         variables.push(json!({"name": "MESH_APP_PROBES", "value": probes}));
+    }
+    if settings.mode == Mode::Plain {
+        // The application ends at the same time, and its last calls and answers go through us. A native sidecar ends after it.
+        variables.push(json!({"name": "MESH_LINGER", "value": LINGER}));
     }
     let mut container = proxy(&["mesh-proxy", "run"], variables, wishes, settings);
     if settings.mode == Mode::Native {
@@ -47,7 +52,7 @@ pub(super) fn gateway(program: &str, wishes: &Wishes, settings: &Settings) -> Va
     let wishes = Wishes { workers: wishes.workers.or(Some(0)), ..wishes.clone() };
     let mut variables = variables(&wishes, settings);
     // Where nodes forward to it, they learn only after it is told to stop that they should not.
-    variables.push(json!({"name": "MESH_LINGER", "value": GATEWAY_LINGER}));
+    variables.push(json!({"name": "MESH_LINGER", "value": LINGER}));
     proxy(&[program], variables, &wishes, settings)
 }
 
