@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Inject(Inject),
     /// Print the manifests of a whole mesh, for `kubectl apply -f -`; or apply them.
     Install(Install),
+    /// Print NetworkPolicies that leave the egress gateway as the only way out of namespaces, for `kubectl apply -f -`.
+    EgressPolicy(EgressPolicy),
     /// Take an installed mesh out of the cluster, and nothing of anybody else's.
     Uninstall(Cluster),
     /// Look whether a cluster can have the mesh, or whether the one that it has works.
@@ -353,6 +355,22 @@ pub(crate) struct Install {
     pub(crate) timeout: u64,
     #[command(flatten)]
     pub(crate) cluster: Cluster,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "They have an effect where the cluster's network plugin enforces NetworkPolicies; docs/egress.md says what they leave open."
+)]
+pub(crate) struct EgressPolicy {
+    /// Whose pods may leave the cluster by the egress gateway only.
+    #[arg(required = true, value_name = "NAMESPACE")]
+    pub(crate) namespaces: Vec<String>,
+    /// Let them reach pods of this namespace, and of no other but their own, instead of every pod of the cluster. May be repeated.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) to: Vec<String>,
+    /// Let them reach this network past the gateway, such as the API server: 192.0.2.1/32:6443. May be repeated.
+    #[arg(long, value_name = "CIDR[:PORT]")]
+    pub(crate) allow: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ pub(crate) mod config;
 mod connector;
 pub(crate) mod delete;
 pub(crate) mod down;
+pub(crate) mod egress_policy;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod inject;

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             | Command::Test(_)
             | Command::Inject(_)
             | Command::Install(_)
+            | Command::EgressPolicy(_)
             | Command::Check(_)
             | Command::Migrate(_)
             | Command::Completions(_)
@@ -57,6 +58,7 @@ fn run(command: Command, output: &output::Output) -> anyhow::Result<ExitCode> {
         Command::Test(flags) => cmd::test::run(&flags, output),
         Command::Inject(flags) => cmd::inject::run(&flags, output),
         Command::Install(flags) => cmd::install::run(&flags, output),
+        Command::EgressPolicy(flags) => cmd::egress_policy::run(&flags, output),
         Command::Uninstall(cluster) => cmd::uninstall::run(&cluster, output),
         Command::Check(flags) => cmd::check::run(&flags, output),
         Command::Migrate(cli::From::Istio(flags)) => cmd::migrate::run(&flags, output),

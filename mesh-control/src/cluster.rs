@@ -15,4 +15,5 @@ mod request;
 pub mod roots;
 pub mod status;
 pub mod uninstall;
+pub mod way_out;
 pub mod webhooks;

@@ -10,6 +10,8 @@ mod api_server;
 mod chart;
 #[path = "cluster/installation.rs"]
 mod installation;
+#[path = "cluster/network_policies.rs"]
+mod network_policies;
 #[path = "cluster/remote.rs"]
 mod remote;
 #[path = "cluster/rights.rs"]

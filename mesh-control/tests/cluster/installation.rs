@@ -65,6 +65,8 @@ async fn an_installation_comes_and_goes_and_touches_nothing_else() {
     let gateways = get(client, &format!("{DEFINITIONS}/gateways.networking.istio.io")).await.unwrap();
     assert_eq!(gateways["metadata"]["labels"], json!({"owner": "another"}));
 
+    crate::network_policies::are_taken(client).await;
+
     // Nobody runs Deployments here but us.
     let late = wait(client, &objects(), Duration::from_secs(3), &tell).await.unwrap_err().to_string();
     assert!(late.contains("Mutating") || late.contains("Deployment mesh-system/mesh-control"), "{late}");
