@@ -211,11 +211,11 @@ pub(crate) struct Pod {
 pub(crate) struct Exec {
     #[command(flatten)]
     pub(crate) pod: Pod,
-    /// Container whose mounts and variables apply; the first by default.
+    /// Container whose mounts and variables apply, or in which it runs in a cluster; the application's first by default.
     #[arg(long, short)]
     pub(crate) container: Option<String>,
     #[command(flatten)]
-    pub(crate) mesh: Name,
+    pub(crate) place: Where,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,

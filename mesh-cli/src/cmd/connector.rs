@@ -110,6 +110,14 @@ impl Connector {
         }
     }
 
+    /// Runs a command in a pod with our own standard streams; the result is its exit code.
+    pub(super) async fn exec(&self, target: Target, command: Vec<String>) -> anyhow::Result<i32> {
+        match self {
+            Self::Local(name) => local::exec(name, target, command).await,
+            Self::Cluster(remote) => cluster::exec(remote, &target, &command).await,
+        }
+    }
+
     /// Adds or changes objects, and waits so long until they are in effect, if told to.
     pub(super) async fn apply(
         &self,

@@ -8,6 +8,7 @@
 
 pub mod change;
 pub mod check;
+pub mod exec;
 pub mod forward;
 mod list;
 pub mod logs;

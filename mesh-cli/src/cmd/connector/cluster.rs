@@ -1,11 +1,14 @@
 //! A mesh in a cluster, through the API server.
 
 use std::collections::BTreeSet;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use mesh_control::cluster::remote::Remote;
 use mesh_control::cluster::remote::change::Changed;
+use mesh_control::cluster::remote::exec::Streams;
 use mesh_control::cluster::remote::logs::Wanted;
 use mesh_control::cluster::remote::pods::{Part, PodView};
 use mesh_control::cluster::remote::status::{ServiceView, merged};
@@ -103,6 +106,20 @@ pub(super) async fn logs(
         output.line(line);
     }
     Ok(())
+}
+
+pub(super) async fn exec(remote: &Remote, target: &Target, command: &[String]) -> anyhow::Result<i32> {
+    let pod = remote.pod(&target.namespace, &target.workload).await.map_err(failed)?;
+    let [input, output, errors] =
+        [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()].map(own_file);
+    let streams = Streams { input: input?, output: output?, errors: errors? };
+    remote.exec(&pod, target.container.as_deref(), command, streams).await.map_err(failed)
+}
+
+/// A standard stream that can be waited for, whatever it leads to.
+fn own_file(stream: BorrowedFd<'_>) -> anyhow::Result<tokio::fs::File> {
+    let own = stream.try_clone_to_owned().context("taking over a standard stream")?;
+    Ok(tokio::fs::File::from_std(own.into()))
 }
 
 pub(super) async fn apply(

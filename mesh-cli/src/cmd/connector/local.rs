@@ -69,6 +69,15 @@ pub(super) async fn logs(
     }
 }
 
+pub(super) async fn exec(name: &str, target: Target, command: Vec<String>) -> anyhow::Result<i32> {
+    let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let mut exchange = Exchange::begin(name, &Request::Exec { target, command }, &streams).await?;
+    match exchange.next().await? {
+        Reply::Exit(code) => Ok(code),
+        reply => unexpected(&reply),
+    }
+}
+
 pub(super) async fn apply(
     name: &str,
     objects: Vec<Object>,

@@ -92,7 +92,7 @@ async fn exchange(stream: tokio::io::DuplexStream, port: u16, page: &str) -> Res
 }
 
 /// An error with what caused it: `kube` says only "failed to upgrade to a WebSocket connection".
-fn told(error: &dyn std::error::Error) -> String {
+pub(super) fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
