@@ -97,6 +97,11 @@ impl Method {
         std::str::from_utf8(&self.0).unwrap_or("?")
     }
 
+    /// The method's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// GET, HEAD, OPTIONS and TRACE change nothing (RFC 9110 §9.2.1).
     pub fn is_safe(&self) -> bool {
         matches!(&self.0[..], b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE")

@@ -100,7 +100,7 @@ impl CompiledMatch {
         if self.path.as_ref().is_some_and(|test| !test.matches(&head.path)) {
             return Err(Mismatch::Path);
         }
-        if !passes(&self.method, head.method.as_str().as_bytes()) {
+        if !passes(&self.method, head.method.as_bytes()) {
             return Err(Mismatch::Method);
         }
         if !passes(&self.scheme, head.scheme.as_str().as_bytes()) {
@@ -135,6 +135,18 @@ impl CompiledMatch {
             Some(PathTest::Segments { prefix, .. }) => Some((prefix, true)),
             Some(PathTest::Exact { .. } | PathTest::Regex(_)) | None => None,
         }
+    }
+
+    /// What every path that passes begins with, and whether in any case; `None` if nothing can be said.
+    pub(super) fn path_start(&self) -> Option<(&[u8], bool)> {
+        let start = match self.path.as_ref()? {
+            PathTest::Exact { path, any_case } => (&**path, *any_case),
+            PathTest::Prefix { prefix, any_case } | PathTest::Segments { prefix, any_case } => {
+                (&**prefix, *any_case)
+            }
+            PathTest::Regex(regex) => (regex.start(), false),
+        };
+        Some(start).filter(|(start, _)| !start.is_empty())
     }
 
     /// Whether everything matches.

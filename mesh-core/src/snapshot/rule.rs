@@ -206,11 +206,18 @@ impl CompiledRule {
         port: u16,
         token: Option<&Claims>,
     ) -> Option<(&Arc<str>, usize)> {
-        if self.matches.is_empty() {
-            return Some((&self.name, 0));
-        }
-        let at = self.matches.iter().position(|each| each.check(head, port, token).is_ok())?;
-        Some((&self.matches[at].route_name, at))
+        let at = (0..self.matches.len().max(1)).find(|&at| self.passes(at, head, port, token))?;
+        Some((self.route_name(at), at))
+    }
+
+    /// Whether a match passes; a rule without matches has one, the first, that always does.
+    pub(super) fn passes(&self, at: usize, head: &RequestHead, port: u16, token: Option<&Claims>) -> bool {
+        self.matches.get(at).is_none_or(|each| each.check(head, port, token).is_ok())
+    }
+
+    /// The name under which requests are logged that this match takes.
+    pub(super) fn route_name(&self, at: usize) -> &Arc<str> {
+        self.matches.get(at).map_or(&self.name, |each| &each.route_name)
     }
 }
 

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use super::compile::Problem;
 use super::hosts::HostIndex;
 use super::rule::CompiledRule;
+use super::rule_index::RuleIndex;
 use super::token::Claims;
 use crate::message::RequestHead;
 use crate::model::{self, Host, HostPattern, Key, Kind, Origin, Resource};
@@ -32,6 +33,8 @@ pub struct VirtualHost {
     pub rules: Box<[Arc<CompiledRule>]>,
     /// Cleartext requests are answered with a redirect to HTTPS.
     pub https_redirect: bool,
+    /// Where there are many rules.
+    index: Option<RuleIndex>,
 }
 
 /// The rule that takes a request.
@@ -87,10 +90,16 @@ impl RouteTable {
 impl VirtualHost {
     /// The first rule that matches.
     pub fn rule(&self, head: &RequestHead, port: u16, token: Option<&Claims>) -> Option<Matched<'_>> {
-        self.rules.iter().find_map(|rule| {
-            let (route_name, index) = rule.matching(head, port, token)?;
-            Some(Matched { rule, route_name, index })
-        })
+        let Some(index) = &self.index else {
+            return self.rules.iter().find_map(|rule| {
+                let (route_name, index) = rule.matching(head, port, token)?;
+                Some(Matched { rule, route_name, index })
+            });
+        };
+        let holds = |rule: usize, at| self.rules[rule].passes(at, head, port, token);
+        let (rule, index) = index.find(&head.path, holds)?;
+        let rule = &self.rules[rule];
+        Some(Matched { rule, route_name: rule.route_name(index), index })
     }
 
     fn compile(model: &model::VirtualHost, before: &Before<'_>, problem: &mut impl FnMut(String)) -> Self {
@@ -106,10 +115,12 @@ impl VirtualHost {
                 }
             }
         };
+        let rules: Box<[_]> = model.rules.iter().filter_map(compile).collect();
         Self {
             name: model.name.as_str().into(),
             hosts: model.hosts.as_slice().into(),
-            rules: model.rules.iter().filter_map(compile).collect(),
+            index: RuleIndex::of(&rules),
+            rules,
             https_redirect: model.https_redirect,
         }
     }

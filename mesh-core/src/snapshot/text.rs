@@ -13,7 +13,14 @@ const REGEX_CACHE_LIMIT: usize = 256 << 10;
 
 /// A regular expression that must match a whole string. Runs in linear time on any input.
 #[derive(Debug, Clone)]
-pub struct Regex(Box<meta::Regex>);
+pub struct Regex(Box<Compiled>);
+
+#[derive(Debug, Clone)]
+struct Compiled {
+    regex: meta::Regex,
+    /// What everything begins with that matches.
+    start: Box<[u8]>,
+}
 
 impl Regex {
     /// Compiles an expression of RE2's syntax.
@@ -22,7 +29,7 @@ impl Regex {
     /// When it is not valid, or too large once compiled.
     pub fn whole(pattern: &str) -> Result<Self, InvalidRegex> {
         // As a group of its own: `^a|b$` is not `^(?:a|b)$`.
-        Self::compile(pattern, &format!("^(?:{pattern})$"))
+        Self::compile(pattern, &format!("^(?:{pattern})$"), plain_start(pattern))
     }
 
     /// Compiles an expression that may match anywhere, for substitutions.
@@ -30,7 +37,7 @@ impl Regex {
     /// # Errors
     /// As [`Regex::whole`].
     pub fn anywhere(pattern: &str) -> Result<Self, InvalidRegex> {
-        Self::compile(pattern, pattern)
+        Self::compile(pattern, pattern, "")
     }
 
     /// Whether an expression is of RE2's syntax, without compiling it: cheap whatever it says.
@@ -43,7 +50,7 @@ impl Regex {
             .map_err(|error| InvalidRegex::new(pattern, &error.to_string()))
     }
 
-    fn compile(pattern: &str, wrapped: &str) -> Result<Self, InvalidRegex> {
+    fn compile(pattern: &str, wrapped: &str, start: &str) -> Result<Self, InvalidRegex> {
         let syntax = syntax::Config::new().utf8(false);
         // Alone first: `a)|(b` would become valid, and not anchored, by being wrapped.
         syntax::parse_with(pattern, &syntax)
@@ -55,20 +62,25 @@ impl Regex {
             .hybrid_cache_capacity(REGEX_CACHE_LIMIT);
         let built = meta::Builder::new().configure(limits).syntax(syntax).build(wrapped);
         built
-            .map(|regex| Self(Box::new(regex)))
+            .map(|regex| Self(Box::new(Compiled { regex, start: start.as_bytes().into() })))
             .map_err(|error| InvalidRegex::new(pattern, &error.to_string()))
     }
 
     /// Whether the expression matches.
     pub fn is_match(&self, text: &[u8]) -> bool {
-        self.0.is_match(text)
+        self.0.regex.is_match(text)
+    }
+
+    /// What every text begins with that matches, as far as can be told.
+    pub fn start(&self) -> &[u8] {
+        &self.0.start
     }
 
     /// Replaces every match by `replacement`, in which `\1` is the first group, `\0` the match and `\\` a backslash.
     pub fn replace_all(&self, text: &[u8], replacement: &str) -> Vec<u8> {
         let mut out = Vec::with_capacity(text.len());
         let mut from = 0;
-        for captures in self.0.captures_iter(text) {
+        for captures in self.0.regex.captures_iter(text) {
             let Some(whole) = captures.get_match() else { continue };
             out.extend_from_slice(&text[from..whole.start()]);
             expand(replacement, |group| captures.get_group(group).map(|span| &text[span.range()]), &mut out);
@@ -109,6 +121,25 @@ impl InvalidRegex {
     }
 }
 
+/// The plain text at the start of an expression with which everything begins that it matches as a whole.
+///
+/// May be shorter than could be told, and is empty for every expression with alternatives.
+fn plain_start(pattern: &str) -> &str {
+    if pattern.contains('|') {
+        return "";
+    }
+    let special = |c: char| r"\.+*?()[]{}^$".contains(c);
+    let plain = &pattern[..pattern.find(special).unwrap_or(pattern.len())];
+    // What may be left out or repeated is the last character before it.
+    match pattern[plain.len()..].chars().next() {
+        Some('*' | '?' | '{' | '+') => {
+            let last = plain.chars().next_back().map_or(0, char::len_utf8);
+            &plain[..plain.len() - last]
+        }
+        _ => plain,
+    }
+}
+
 /// A test on one string, compiled.
 #[derive(Debug, Clone)]
 pub enum Text {
@@ -146,6 +177,16 @@ impl Text {
     /// When one of the regular expressions is refused.
     pub fn all(tests: &[StringMatch]) -> Result<Box<[Self]>, InvalidRegex> {
         tests.iter().map(Self::new).collect()
+    }
+
+    /// What every text begins with that passes; `None` if nothing can be said.
+    pub fn start(&self) -> Option<&[u8]> {
+        let start = match self {
+            Self::Exact(text) | Self::Prefix(text) => &**text,
+            Self::Regex(regex) => regex.start(),
+            Self::Suffix(_) | Self::Present => return None,
+        };
+        Some(start).filter(|start| !start.is_empty())
     }
 
     /// Whether `text` passes.
@@ -198,6 +239,30 @@ mod tests {
         }
         let message = Regex::whole("(").unwrap_err().to_string();
         assert_eq!(message, "regular expression \"(\": unclosed group");
+    }
+
+    #[test]
+    fn what_an_expression_begins_with_is_plain_text() {
+        let starts = [
+            ("/v1/users/[^/]+/x", "/v1/users/"),
+            ("/a", "/a"),
+            ("/ab*", "/a"),
+            ("/ab?c", "/a"),
+            ("/ab+", "/a"),
+            ("/ab{0,2}", "/a"),
+            ("/a\u{e4}*", "/a"),
+            ("/a\u{e4}.*", "/a\u{e4}"),
+            (r"/a\.b", "/a"),
+            ("/a(b|c)", ""),
+            ("/a|/b", ""),
+            ("(?i)/a", ""),
+            ("^/a$", ""),
+            ("*", ""),
+            ("", ""),
+        ];
+        for (pattern, start) in starts {
+            assert_eq!(plain_start(pattern), start, "{pattern}");
+        }
     }
 
     #[test]
