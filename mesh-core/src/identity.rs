@@ -49,6 +49,11 @@ impl SpiffeId {
         &self.text[SCHEME.len()..usize::from(self.trust_domain_end)]
     }
 
+    /// Namespace and service account, `default/sa/web`.
+    pub fn account(&self) -> &str {
+        &self.text[usize::from(self.trust_domain_end) + "/ns/".len()..]
+    }
+
     /// The Kubernetes namespace.
     pub fn namespace(&self) -> &str {
         &self.text[usize::from(self.trust_domain_end) + "/ns/".len()..usize::from(self.namespace_end)]
@@ -146,6 +151,7 @@ mod tests {
         assert_eq!(id.namespace(), "default");
         assert_eq!(id.service_account(), "web");
         assert_eq!(id.principal(), "cluster.local/ns/default/sa/web");
+        assert_eq!(id.account(), "default/sa/web");
         assert_eq!(SpiffeId::new("cluster.local", "default", "web").unwrap(), id);
     }
 

@@ -78,7 +78,7 @@ pub(super) fn evaluate(
     caller: &Caller<'_>,
     trail: &mut Trail,
 ) -> Result<(), Denial> {
-    if authorization.policies.iter().any(|policy| policy.dry_run) {
+    if authorization.dry_runs && trail.is_on() {
         let verdict = judge(authorization, true, caller);
         trail.note(|| match &verdict {
             Ok(_) => Note::new(NoteKind::DryRun, "policies in dry run would allow".into()),
@@ -120,25 +120,10 @@ fn judge<'a>(
     dry_run: bool,
     caller: &Caller<'_>,
 ) -> Result<Option<(&'a CompiledPolicy, usize)>, Denial> {
-    let policies = || authorization.policies.iter().filter(move |policy| policy.dry_run == dry_run);
-    // Requests have been through `custom`. Nobody is asked about connections: what a custom policy selects is denied. In dry
-    // run nobody is asked at all.
-    let denies = |policy: &&CompiledPolicy| {
-        matches!(policy.action, AuthzAction::Custom(_)) && caller.head.is_none() && !dry_run
-    };
-    for policy in
-        policies().filter(denies).chain(policies().filter(|policy| policy.action == AuthzAction::Deny))
-    {
-        if let Some(rule) = policy.matching(caller) {
-            return Err(Denial::by(policy, rule));
-        }
+    match authorization.first(caller, dry_run) {
+        Some((policy, rule)) if policy.action == AuthzAction::Allow => Ok(Some((policy, rule))),
+        Some((policy, rule)) => Err(Denial::by(policy, rule)),
+        None if authorization.must_allow(caller, dry_run) => Err(Denial::NOTHING_ALLOWS),
+        None => Ok(None),
     }
-    let mut must_allow = false;
-    for policy in policies().filter(|policy| policy.action == AuthzAction::Allow) {
-        must_allow = true;
-        if let Some(rule) = policy.matching(caller) {
-            return Ok(Some((policy, rule)));
-        }
-    }
-    if must_allow { Err(Denial::NOTHING_ALLOWS) } else { Ok(None) }
 }

@@ -1,8 +1,11 @@
 //! Authorization policies, compiled: for requests and, separately, for connections that are not HTTP.
 //!
 //! What cannot be evaluated fails closed: an allow rule with such a part never matches, a deny rule matches as if the part
-//! were not there. The order of policies and what a match means is `decide::authz`'s.
+//! were not there. Rules are kept in the order in which they decide, and found by what they ask for; what a match means is
+//! `decide::authz`'s.
 
+mod index;
+mod order;
 mod source;
 
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use crate::model::{
     self, AuthzAction, AuthzPolicy, AuthzRule, Condition, OperationMatch, Origin, StringMatch,
 };
 
+use order::{Order, Scope};
 pub use source::Caller;
 use source::{Blocks, Check, Source};
 
@@ -29,6 +33,22 @@ pub struct Authorization {
     pub asks: bool,
     /// Whether one of them is in dry run.
     pub dry_runs: bool,
+    in_force: Orders,
+    in_dry_run: Orders,
+}
+
+/// The same policies for requests and for connections.
+#[derive(Debug, Default)]
+struct Orders {
+    http: Order,
+    tcp: Order,
+}
+
+impl Orders {
+    fn new(policies: &[CompiledPolicy], dry_run: bool) -> Self {
+        let order = |http| Order::new(policies, Scope { dry_run, http });
+        Self { http: order(true), tcp: order(false) }
+    }
 }
 
 /// One policy, compiled.
@@ -55,7 +75,24 @@ impl Authorization {
         let policies: Box<[CompiledPolicy]> = own.authorization.iter().map(compile).collect();
         let asks = policies.iter().any(|policy| policy.authorizer.is_some());
         let dry_runs = policies.iter().any(|policy| policy.dry_run);
-        (Self { policies, asks, dry_runs }, problems)
+        let (in_force, in_dry_run) = (Orders::new(&policies, false), Orders::new(&policies, true));
+        (Self { policies, asks, dry_runs, in_force, in_dry_run }, problems)
+    }
+
+    /// The first rule that matches, of those that deny and then of those that allow: its policy, and its index there. Of the
+    /// policies in dry run, or else of those in force.
+    pub fn first(&self, caller: &Caller<'_>, dry_run: bool) -> Option<(&CompiledPolicy, usize)> {
+        self.order(caller, dry_run).first(&self.policies, caller)
+    }
+
+    /// Whether the caller is denied unless a policy allows it.
+    pub fn must_allow(&self, caller: &Caller<'_>, dry_run: bool) -> bool {
+        self.order(caller, dry_run).must_allow
+    }
+
+    const fn order(&self, caller: &Caller<'_>, dry_run: bool) -> &Order {
+        let orders = if dry_run { &self.in_dry_run } else { &self.in_force };
+        if caller.head.is_some() { &orders.http } else { &orders.tcp }
     }
 }
 
@@ -94,8 +131,12 @@ impl CompiledPolicy {
 
     /// The index of the first rule that matches.
     pub fn matching(&self, caller: &Caller<'_>) -> Option<usize> {
-        let rules = if caller.head.is_some() { &self.http } else { &self.tcp };
-        rules.iter().find(|rule| rule.matches(caller)).map(|rule| rule.at)
+        self.rules(caller.head.is_some()).iter().find(|rule| rule.matches(caller)).map(|rule| rule.at)
+    }
+
+    /// The rules for requests, or those for connections.
+    const fn rules(&self, http: bool) -> &[CompiledAuthzRule] {
+        if http { &self.http } else { &self.tcp }
     }
 }
 
@@ -144,7 +185,7 @@ impl Operation {
         let http = caller.head.is_none_or(|head| {
             // Hosts keep their port and lose their case (semantics.md 34).
             self.hosts.passes(|host| host.matches_any_case(&head.authority))
-                && self.methods.passes(|method| method.matches(head.method.as_str().as_bytes()))
+                && self.methods.passes(|method| method.matches(head.method.as_bytes()))
                 && self.paths.passes(|path| path.matches(&head.path))
         });
         http && self.ports.passes(|&port| port == caller.port)
