@@ -10,8 +10,17 @@ use crate::credentials::Issuer;
 use crate::generator::HOST;
 
 /// All of them.
-pub(crate) const NAMES: [&str; 7] =
-    ["access-log", "tracing-1", "tracing-100", "authorization-100", "jwt", "rate-limit", "routes-5000"];
+pub(crate) const NAMES: [&str; 9] = [
+    "access-log",
+    "tracing-1",
+    "tracing-100",
+    "authorization-100",
+    "authorization-1000",
+    "jwt",
+    "rate-limit",
+    "routes-5000",
+    "routes-10000",
+];
 
 /// One of them.
 #[derive(Default)]
@@ -38,10 +47,12 @@ impl Feature {
             "access-log" => Self { manifests: access_log(), logs: true, ..Self::default() },
             "tracing-1" => tracing(1),
             "tracing-100" => tracing(100),
-            "authorization-100" => Self { manifests: authorization(), ..Self::default() },
+            "authorization-100" => Self { manifests: authorization(100), ..Self::default() },
+            "authorization-1000" => Self { manifests: authorization(1_000), ..Self::default() },
             "jwt" => jwt()?,
             "rate-limit" => Self { manifests: rate_limit(), ..Self::default() },
             "routes-5000" => Self { routes: routes(5_000), ..Self::default() },
+            "routes-10000" => Self { routes: routes(10_000), ..Self::default() },
             _ => bail!("no feature {name:?}; there are {}", NAMES.join(", ")),
         };
         Ok(Self { name: name.to_owned(), ..feature })
@@ -91,10 +102,10 @@ spec:
     .to_owned()
 }
 
-/// A hundred rules, of which only the last lets the request in.
-fn authorization() -> String {
+/// So many rules, of which only the last lets the request in.
+fn authorization(count: usize) -> String {
     let mut rules = String::new();
-    for number in 1..100 {
+    for number in 1..count {
         let _ = writeln!(
             rules,
             "  - {{to: [{{operation: {{paths: [/path-{number}/*], methods: [GET]}}}}], when: [{{key: 'request.headers[x-team]', \

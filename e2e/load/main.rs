@@ -71,7 +71,7 @@ pub(crate) struct Measurement {
 #[derive(clap::Args)]
 pub(crate) struct Chosen {
     /// Subjects to measure, by name; all that are installed when none is given. `mesh+FEATURE` is our gateway with one of
-    /// access-log, tracing-1, tracing-100, authorization-100, jwt, rate-limit, routes-5000
+    /// access-log, tracing-1, tracing-100, authorization-100, authorization-1000, jwt, rate-limit, routes-5000, routes-10000
     #[arg(long, value_name = "NAME")]
     subject: Vec<String>,
     /// A TOML file with more subjects, as e2e/load/subjects/subjects.toml has them

@@ -44,9 +44,11 @@ pub(super) const ALL: &[(&str, Program)] = &[
     ("tracing-1", Program::With("tracing-1")),
     ("tracing-100", Program::With("tracing-100")),
     ("authorization-100", Program::With("authorization-100")),
+    ("authorization-1000", Program::With("authorization-1000")),
     ("jwt", Program::With("jwt")),
     ("rate-limit", Program::With("rate-limit")),
     ("routes-5000", Program::With("routes-5000")),
+    ("routes-10000", Program::With("routes-10000")),
 ];
 
 impl Program {
