@@ -18,18 +18,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 
 use super::detect::First;
 use super::listen::Door;
 use super::settings::Capture;
-use super::socket;
+use super::stream::Stream;
 use super::worker::Worker;
+use super::{http, socket, tcp};
 use crate::decide::{Entry, Peer};
 use crate::failure::Failure;
 use crate::identity::SpiffeId;
-use crate::message::Scheme;
+use crate::message::{Scheme, Version};
+use crate::name::Host;
 use crate::telemetry::{Counter, Record};
 use crate::tls::TlsError;
 
@@ -119,7 +122,7 @@ enum Refused {
     #[error("the proxy has no configuration yet")]
     NotReady,
     #[error("no server on the port is for {0:?}")]
-    NoServer(Option<crate::name::Host>),
+    NoServer(Option<Host>),
     #[error("mutual TLS is required, and it began with {0:?}")]
     MutualTlsRequired(First),
     #[error("it began with {0:?} where TLS is spoken")]
@@ -156,23 +159,84 @@ impl Refused {
     }
 }
 
+/// A connection of which everything is known that there is to know before its protocol takes it over.
+pub(crate) struct Opened {
+    downstream: Rc<Downstream>,
+    stream: Stream,
+    inside: Inside,
+}
+
+/// What a connection carries.
+enum Inside {
+    Http(Version),
+    /// Opaque bytes, with the server name of the application's own TLS.
+    Bytes(Option<Host>),
+}
+
 /// Serves a connection until it ends. What goes wrong ends this connection and is said at debug level.
 pub(crate) async fn serve(worker: Rc<Worker>, door: Door, stream: TcpStream, peer: SocketAddr) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot switch off Nagle's algorithm");
     }
     worker.count(Counter::Connections);
-    let served = match door {
-        Door::Outbound(capture) => outbound::serve(&worker, stream, peer, capture).await,
-        Door::Inbound(capture) => inbound::serve(&worker, stream, peer, capture).await,
-        Door::Gateway(port) => gateway::serve(&worker, stream, peer, port).await,
-    };
-    if let Err(refused) = served {
-        if let Some(counter) = refused.counter() {
-            worker.count(counter);
+    // Boxed: what it takes to learn what a connection carries is large, and goes when that is known.
+    let opened = Box::pin(open(&worker, door, stream, peer)).await;
+    match opened {
+        Ok(Some(opened)) => opened.serve(&worker).await,
+        // The client went away first.
+        Ok(None) => {}
+        Err(refused) => {
+            if let Some(counter) = refused.counter() {
+                worker.count(counter);
+            }
+            let cause = std::error::Error::source(&refused).map(ToString::to_string);
+            tracing::debug!(%peer, ?door, %refused, cause, "connection refused");
         }
-        let cause = std::error::Error::source(&refused).map(ToString::to_string);
-        tracing::debug!(%peer, ?door, %refused, cause, "connection refused");
+    }
+}
+
+async fn open(
+    worker: &Rc<Worker>,
+    door: Door,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Result<Option<Opened>, Refused> {
+    match door {
+        Door::Outbound(capture) => outbound::open(worker, stream, peer, capture).await,
+        Door::Inbound(capture) => inbound::open(worker, stream, peer, capture).await,
+        Door::Gateway(port) => gateway::open(worker, stream, peer, port).await,
+    }
+}
+
+impl Opened {
+    /// A connection of opaque bytes.
+    const fn bytes(downstream: Rc<Downstream>, stream: Stream, sni: Option<Host>) -> Self {
+        Self { downstream, stream, inside: Inside::Bytes(sni) }
+    }
+
+    /// Boxed, each as large as it has to be.
+    pub(crate) fn serve(self, worker: &Rc<Worker>) -> LocalBoxFuture<'_, ()> {
+        let Self { downstream, stream, inside } = self;
+        match inside {
+            Inside::Http(Version::Http2) => Box::pin(http::serve_http2(worker, downstream, stream)),
+            Inside::Http(_) => Box::pin(http::serve_http1(worker, downstream, stream)),
+            Inside::Bytes(sni) => Box::pin(tcp::serve(worker, downstream, stream, sni)),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Opened {
+    /// A connection of requests in the clear.
+    pub(crate) fn of_requests(stream: TcpStream, peer: SocketAddr) -> Self {
+        let through = Through::Outbound(peer);
+        let peer = Peer { address: peer, local: peer, identity: None, workload: None, tls: None };
+        let stream = Stream::new(super::stream::Transport::Plain(stream));
+        Self {
+            downstream: downstream(peer, through, Scheme::Http),
+            stream,
+            inside: Inside::Http(Version::Http11),
+        }
     }
 }
 

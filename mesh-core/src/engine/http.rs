@@ -22,15 +22,15 @@ use super::connection::revoke::{Carries, revoked};
 use super::stream::{Ahead, Stream, Transport};
 use super::tunnel::{self, Counted};
 use super::worker::Worker;
-use crate::message::{RequestHead, ResponseHead, Version};
+use crate::message::{RequestHead, ResponseHead};
 use account::Account;
 
 /// What a request is answered with.
 struct Reply {
     head: ResponseHead,
     body: Body,
-    /// The upstream, when it has agreed to switch protocols.
-    switched: Option<Switched>,
+    /// The upstream, when it has agreed to switch protocols. Boxed: it seldom is there.
+    switched: Option<Box<Switched>>,
 }
 
 /// An upstream that speaks another protocol from here on.
@@ -39,29 +39,10 @@ struct Switched {
     account: Account,
 }
 
-/// Serves a downstream's connection until it ends.
-pub(crate) async fn serve_connection(
-    worker: &Rc<Worker>,
-    downstream: Rc<Downstream>,
-    stream: Stream,
-    version: Version,
-) {
-    let watched = Rc::clone(&downstream);
-    let serving = async {
-        match version {
-            Version::Http2 => Box::pin(serve_http2(worker, downstream, stream)).await,
-            Version::Http10 | Version::Http11 => serve_http1(worker, &downstream, stream).await,
-        }
-    };
-    tokio::select! {
-        () = serving => {}
-        () = revoked(worker, &watched, Carries::Requests) => {}
-    }
-}
-
-async fn serve_http2(worker: &Rc<Worker>, downstream: Rc<Downstream>, stream: Stream) {
+/// Serves a downstream's HTTP/2 connection until it ends, or may not go on.
+pub(crate) async fn serve_http2(worker: &Rc<Worker>, downstream: Rc<Downstream>, stream: Stream) {
     let (limits, scheme) = (worker.limits().http2.clone(), downstream.scheme);
-    let drain = worker.drain().clone();
+    let (drain, watched) = (worker.drain().clone(), Rc::clone(&downstream));
     let handler = {
         let worker = Rc::clone(worker);
         async move |head: Result<RequestHead, Reject>, body: Body| {
@@ -69,46 +50,70 @@ async fn serve_http2(worker: &Rc<Worker>, downstream: Rc<Downstream>, stream: St
             (reply.head, reply.body)
         }
     };
-    let served = h2::serve_h2(stream, scheme, limits, async move { drain.begun().await }, handler).await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "HTTP/2 connection ended");
+    tokio::select! {
+        served = h2::serve_h2(stream, scheme, limits, async move { drain.begun().await }, handler) => {
+            if let Err(error) = served {
+                tracing::debug!(%error, "HTTP/2 connection ended");
+            }
+        }
+        () = revoked(worker, &watched, Carries::Requests) => {}
     }
 }
 
-async fn serve_http1(worker: &Rc<Worker>, downstream: &Rc<Downstream>, stream: Stream) {
+/// Serves a downstream's HTTP/1.1 connection until it ends, or may not go on.
+pub(crate) fn serve_http1(
+    worker: &Rc<Worker>,
+    downstream: Rc<Downstream>,
+    stream: Stream,
+) -> impl Future<Output = ()> {
     let (transport, received) = stream.into_parts();
-    let limits = h1::Limits { idle_time: worker.limits().keep_alive, ..worker.limits().http1.clone() };
-    let mut connection = h1::ServerConnection::with_received(transport, received, downstream.scheme, limits);
+    let connection =
+        h1::ServerConnection::with_received(transport, received, downstream.scheme, worker.http1());
+    async move {
+        tokio::select! {
+            () = serve_requests(worker, &downstream, connection) => {}
+            () = revoked(worker, &downstream, Carries::Requests) => {}
+        }
+    }
+}
+
+async fn serve_requests(
+    worker: &Rc<Worker>,
+    downstream: &Rc<Downstream>,
+    mut connection: h1::ServerConnection<Transport>,
+) {
     // One for the whole connection: it waits in a list that all connections share. Boxed, to keep this future small.
     let mut draining = Box::pin(worker.drain().begun());
     loop {
-        let request = tokio::select! {
-            biased;
-            request = connection.next_request() => request,
-            () = &mut draining => break,
-        };
-        let (head, body) = match request {
-            Ok(None) => break,
-            Ok(Some((head, body))) => (Ok(head), body),
-            Err(reject) => (Err(reject), Body::empty()),
-        };
-        let reply = tokio::select! {
+        let serving = {
+            let request = tokio::select! {
+                biased;
+                request = connection.next_request() => request,
+                () = &mut draining => break,
+            };
             // Boxed, so that a connection is large only while a request is on it.
-            reply = Box::pin(serve::request(worker, downstream, head, body)) => reply,
+            match request {
+                Ok(None) => break,
+                Ok(Some((head, body))) => Box::pin(serve::request(worker, downstream, Ok(head), body)),
+                Err(reject) => Box::pin(serve::request(worker, downstream, Err(reject), Body::empty())),
+            }
+        };
+        let Reply { head, body, switched } = tokio::select! {
+            reply = serving => reply,
             () = connection.gone() => break,
         };
         if worker.drain().is_draining() {
             connection.close_after();
         }
-        if let Err(error) = connection.respond(&reply.head, reply.body).await {
+        if let Err(error) = connection.respond(&head, body).await {
             tracing::debug!(%error, peer = %downstream.peer.address, "answer cut");
             break;
         }
-        if let Some(switched) = reply.switched {
-            return tunnel(worker, connection, switched).await;
+        if let Some(switched) = switched {
+            return Box::pin(tunnel(worker, connection, *switched)).await;
         }
     }
-    connection.close().await;
+    Box::pin(connection.close()).await;
 }
 
 /// Both sides have agreed on another protocol: from here on, bytes.

@@ -61,10 +61,10 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 }
 
 fn admit(worker: &Rc<Worker>, door: Door, accepted: (TcpStream, SocketAddr), place: OwnedSemaphorePermit) {
-    let (stream, peer) = accepted;
-    let serving = connection::serve(Rc::clone(worker), door, stream, socket::canonical(peer));
+    let ((stream, peer), serving_worker) = (accepted, Rc::clone(worker));
     worker.drain().spawn(async move {
-        serving.await;
+        // Made in here: moved in, its room would be there twice.
+        connection::serve(serving_worker, door, stream, socket::canonical(peer)).await;
         drop(place);
     });
 }

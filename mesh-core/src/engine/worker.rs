@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{LocalSet, spawn_local};
 
+use super::codec::h1;
 use super::connection::terminate::GatewayCertificates;
 use super::drain::Drain;
 use super::gateway_listeners::{self, Opened};
@@ -34,6 +35,8 @@ use crate::tls::{Signatures, system};
 /// What everything on one worker's thread uses.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
+    /// Bounds of HTTP/1.1 connections, which share them.
+    http1: Rc<h1::Limits>,
     pool: Pool,
     dice: RefCell<Dice>,
     places: Arc<Semaphore>,
@@ -69,7 +72,9 @@ pub(crate) fn start(shared: Arc<Shared>, index: usize, doors: Doors) -> io::Resu
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let limits = &shared.settings.limits;
+        let http1 = h1::Limits { idle_time: limits.keep_alive, ..limits.http1.clone() };
         Self {
+            http1: Rc::new(http1),
             pool: Pool::new(limits.idle_per_endpoint),
             dice: RefCell::new(Dice::seeded(fastrand::u64(..))),
             places: Arc::new(Semaphore::new(limits.connections)),
@@ -113,6 +118,11 @@ impl Worker {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.shared.settings.limits
+    }
+
+    /// Bounds of HTTP/1.1 connections.
+    pub(crate) fn http1(&self) -> Rc<h1::Limits> {
+        Rc::clone(&self.http1)
     }
 
     pub(crate) fn drain(&self) -> &Drain {

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::outbound::{Inside, tell};
+use super::outbound::tell;
 use super::terminate::{self, Terminated};
-use super::{Refused, Through, Worker, downstream, downstream_with, proxy_protocol};
+use super::{Opened, Refused, Through, Worker, downstream, downstream_with, proxy_protocol};
 use crate::decide::Peer;
 use crate::engine::detect::{First, Hello, first_bytes};
+use crate::engine::socket;
 use crate::engine::stream::{Ahead, Stream, Transport};
-use crate::engine::{http, socket, tcp};
 use crate::message::Scheme;
 use crate::model::{ListenerProtocol, Protocol, Server, TlsMode};
 use crate::name::Host;
@@ -35,17 +35,16 @@ impl Arrived {
     }
 }
 
-pub(super) async fn serve(
+pub(super) async fn open(
     worker: &Rc<Worker>,
     stream: TcpStream,
     address: SocketAddr,
     port: u16,
-) -> Result<(), Refused> {
+) -> Result<Option<Opened>, Refused> {
     let local = socket::canonical(stream.local_addr().map_err(Refused::Read)?);
     let arrived = Arrived { stream: Ahead::new(stream), address, local, port };
-    // Boxed: few connections begin so, and all would carry its room for as long as they last.
     let arrived = if announces_clients(worker)? {
-        Box::pin(arrived.announced(worker.limits().handshake)).await?
+        arrived.announced(worker.limits().handshake).await?
     } else {
         arrived
     };
@@ -55,7 +54,7 @@ pub(super) async fn serve(
     match listener.protocol {
         ListenerProtocol::Http => {
             let routes = routes(listener.routes.as_deref());
-            // The connection may last for days and must not hold the snapshot it began with.
+            // A client may take its time to say something, and must not hold the snapshot meanwhile.
             drop(snapshot);
             http_or_mesh(worker, arrived, routes).await
         }
@@ -65,7 +64,7 @@ pub(super) async fn serve(
         }
         ListenerProtocol::Tcp => {
             drop(snapshot);
-            bytes_or_mesh(worker, arrived).await
+            bytes_or_mesh(worker, arrived).await.map(Some)
         }
     }
 }
@@ -76,25 +75,23 @@ fn announces_clients(worker: &Worker) -> Result<bool, Refused> {
 }
 
 /// As [`http_or_mesh`], for bytes. Whoever says nothing at first waits for the server to speak, and is not of the mesh.
-async fn bytes_or_mesh(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
+async fn bytes_or_mesh(worker: &Rc<Worker>, arrived: Arrived) -> Result<Opened, Refused> {
     let Arrived { mut stream, address, local, port } = arrived;
     let first = first_bytes(&mut stream, worker.limits().detect).await.map_err(Refused::Read)?;
     let through = |tls| Through::Gateway { port, routes: routes(None), tls };
     if !matches!(first, First::Tls(Hello { mesh: true, .. })) {
         take_plaintext(worker, first)?;
         let downstream = downstream(plain_peer(address, local), through(false), Scheme::Http);
-        tcp::serve(worker, downstream, stream.map(Transport::Plain), None).await;
-        return Ok(());
+        return Ok(Opened::bytes(downstream, stream.map(Transport::Plain), None));
     }
     let terminated = terminate::mesh(worker, stream).await?;
     let downstream = downstream(mesh_peer(&terminated, address, local), through(true), Scheme::Https);
-    tcp::serve(worker, downstream, terminated.stream, None).await;
-    Ok(())
+    Ok(Opened::bytes(downstream, terminated.stream, None))
 }
 
 /// The application's TLS inside a sidecar's: the caller is known, and what is inside is passed on as it is. The inner
 /// server name decides: the outer one is only what the sidecar said of it.
-async fn passed_through_mesh(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
+async fn passed_through_mesh(worker: &Rc<Worker>, arrived: Arrived) -> Result<Opened, Refused> {
     let Arrived { stream, address, local, port } = arrived;
     let mut terminated = terminate::mesh(worker, stream).await?;
     let first =
@@ -106,8 +103,7 @@ async fn passed_through_mesh(worker: &Rc<Worker>, arrived: Arrived) -> Result<()
     }
     let through = Through::Gateway { port, routes: routes(None), tls: true };
     let downstream = downstream(mesh_peer(&terminated, address, local), through, Scheme::Https);
-    tcp::serve(worker, downstream, terminated.stream, inner.sni).await;
-    Ok(())
+    Ok(Opened::bytes(downstream, terminated.stream, inner.sni))
 }
 
 /// D7: where only the mesh's own are served, who does not say who they are is not answered.
@@ -124,15 +120,19 @@ const fn plain_peer(address: SocketAddr, local: SocketAddr) -> Peer {
 }
 
 /// A cleartext port takes mesh TLS as well: that is how sidecars come to an egress gateway.
-async fn http_or_mesh(worker: &Rc<Worker>, arrived: Arrived, routes: Arc<str>) -> Result<(), Refused> {
+async fn http_or_mesh(
+    worker: &Rc<Worker>,
+    arrived: Arrived,
+    routes: Arc<str>,
+) -> Result<Option<Opened>, Refused> {
     let Arrived { mut stream, address, local, port } = arrived;
     let first = first_bytes(&mut stream, worker.limits().keep_alive).await.map_err(Refused::Read)?;
     let through = |tls| Through::Gateway { port, routes: Arc::clone(&routes), tls };
     match first {
-        First::Closed | First::Silent => Ok(()),
+        First::Closed | First::Silent => Ok(None),
         First::Tls(Hello { mesh: true, .. }) => {
             let terminated = terminate::mesh(worker, stream).await?;
-            serve_http(worker, terminated, address, local, through(true)).await
+            http(worker, terminated, address, local, through(true)).await
         }
         First::Tls(_) => Err(Refused::NotTls(first)),
         _ => {
@@ -140,15 +140,12 @@ async fn http_or_mesh(worker: &Rc<Worker>, arrived: Arrived, routes: Arc<str>) -
             let mut stream = stream.map(Transport::Plain);
             let inside = tell(worker, &mut stream, Protocol::Http).await?;
             let downstream = downstream(plain_peer(address, local), through(false), Scheme::Http);
-            if let Inside::Http(version) = inside {
-                http::serve_connection(worker, downstream, stream, version).await;
-            }
-            Ok(())
+            Ok(inside.map(|inside| Opened { downstream, stream, inside }))
         }
     }
 }
 
-async fn tls(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
+async fn tls(worker: &Rc<Worker>, arrived: Arrived) -> Result<Option<Opened>, Refused> {
     let Arrived { mut stream, address, local, port } = arrived;
     let first = first_bytes(&mut stream, worker.limits().handshake).await.map_err(Refused::Read)?;
     let First::Tls(hello) = first else { return Err(Refused::NotTls(first)) };
@@ -156,8 +153,7 @@ async fn tls(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
         Ok(server) => server,
         Err(refused) => {
             if let Refused::NoServer(name) = &refused {
-                // Boxed, as above.
-                Box::pin(refuse_name(stream, name.as_ref(), worker.limits().handshake)).await;
+                refuse_name(stream, name.as_ref(), worker.limits().handshake).await;
             }
             return Err(refused);
         }
@@ -165,13 +161,13 @@ async fn tls(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
     let through = |tls| Through::Gateway { port, routes: routes(server.routes.as_deref()), tls };
     let terminated = match server.tls.mode {
         TlsMode::Passthrough if hello.mesh => {
-            return passed_through_mesh(worker, Arrived { stream, address, local, port }).await;
+            let arrived = Arrived { stream, address, local, port };
+            return passed_through_mesh(worker, arrived).await.map(Some);
         }
         TlsMode::Passthrough => {
             let downstream = downstream(plain_peer(address, local), through(false), Scheme::Http);
             let stream: Stream = stream.map(Transport::Plain);
-            tcp::serve(worker, downstream, stream, hello.sni).await;
-            return Ok(());
+            return Ok(Some(Opened::bytes(downstream, stream, hello.sni)));
         }
         TlsMode::Mesh => terminate::mesh_server(worker, stream, &server.tls).await?,
         TlsMode::Simple | TlsMode::Mutual | TlsMode::OptionalMutual => {
@@ -179,12 +175,11 @@ async fn tls(worker: &Rc<Worker>, arrived: Arrived) -> Result<(), Refused> {
         }
     };
     if server.routes.is_some() {
-        serve_http(worker, terminated, address, local, through(true)).await
+        http(worker, terminated, address, local, through(true)).await
     } else {
         let peer = mesh_peer(&terminated, address, local);
         let downstream = downstream_with(peer, through(true), Scheme::Https, terminated.certificates);
-        tcp::serve(worker, downstream, terminated.stream, hello.sni).await;
-        Ok(())
+        Ok(Some(Opened::bytes(downstream, terminated.stream, hello.sni)))
     }
 }
 
@@ -198,22 +193,20 @@ fn mesh_peer(terminated: &Terminated, address: SocketAddr, local: SocketAddr) ->
     }
 }
 
-async fn serve_http(
+async fn http(
     worker: &Rc<Worker>,
     terminated: Terminated,
     address: SocketAddr,
     local: SocketAddr,
     through: Through,
-) -> Result<(), Refused> {
+) -> Result<Option<Opened>, Refused> {
     // Between sidecar and gateway the scheme is the application's, which is cleartext HTTP.
     let scheme = if terminated.alpn.is_some() { Scheme::Http } else { Scheme::Https };
     let peer = mesh_peer(&terminated, address, local);
     let downstream = downstream_with(peer, through, scheme, terminated.certificates);
     let mut stream = terminated.stream;
-    if let Inside::Http(version) = tell(worker, &mut stream, Protocol::Http).await? {
-        http::serve_connection(worker, downstream, stream, version).await;
-    }
-    Ok(())
+    let inside = tell(worker, &mut stream, Protocol::Http).await?;
+    Ok(inside.map(|inside| Opened { downstream, stream, inside }))
 }
 
 /// The server for a name, as it is configured now.

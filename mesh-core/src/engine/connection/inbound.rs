@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::outbound::{Inside, tell};
+use super::outbound::tell;
 use super::terminate::{self, Terminated};
-use super::{Capture, Downstream, Refused, Through, Worker, destination, downstream, downstream_with};
+use super::{Capture, Inside, Opened, Refused, Through, Worker, destination, downstream, downstream_with};
 use crate::decide::Peer;
 use crate::engine::detect::{First, first_bytes};
-use crate::engine::stream::{Ahead, Stream, Transport};
-use crate::engine::{http, tcp};
+use crate::engine::stream::{Ahead, Transport};
 use crate::message::{Scheme, Version};
 use crate::model::{MtlsMode, Protocol};
 use crate::tls::MeshAlpn;
@@ -24,22 +23,22 @@ struct Port {
     mode: MtlsMode,
 }
 
-pub(super) async fn serve(
+pub(super) async fn open(
     worker: &Rc<Worker>,
     stream: TcpStream,
     address: SocketAddr,
     capture: Capture,
-) -> Result<(), Refused> {
+) -> Result<Option<Opened>, Refused> {
     let local = destination(&stream, capture)?;
     let port = port(worker, local.port())?;
     let mut stream = Ahead::new(stream);
     if port.mode != MtlsMode::Disable {
         let first = first_bytes(&mut stream, patience(worker, &port)).await.map_err(Refused::Read)?;
         match (first, port.mode) {
-            (First::Closed, _) => return Ok(()),
+            (First::Closed, _) => return Ok(None),
             (First::Tls(hello), mode) if hello.mesh || mode == MtlsMode::Strict => {
                 let terminated = terminate::mesh(worker, stream).await?;
-                return serve_mesh(worker, terminated, address, local, &port).await;
+                return of_mesh(worker, terminated, address, local, &port).await;
             }
             (first, MtlsMode::Strict) => return Err(Refused::MutualTlsRequired(first)),
             _ => {}
@@ -47,10 +46,9 @@ pub(super) async fn serve(
     }
     let peer = Peer { address, local, identity: None, workload: None, tls: None };
     let mut stream = stream.map(Transport::Plain);
-    let inside = tell(worker, &mut stream, port.protocol).await?;
+    let Some(inside) = tell(worker, &mut stream, port.protocol).await? else { return Ok(None) };
     let downstream = downstream(peer, Through::Inbound(port.number), Scheme::Http);
-    hand_over(worker, downstream, stream, inside).await;
-    Ok(())
+    Ok(Some(Opened { downstream, stream, inside }))
 }
 
 /// A server that speaks first must not be kept waiting, so only where the client is known to speak first is there time.
@@ -70,31 +68,22 @@ fn port(worker: &Worker, number: u16) -> Result<Port, Refused> {
     Ok(Port { number, protocol, mode: own.mtls_mode(number) })
 }
 
-async fn serve_mesh(
+async fn of_mesh(
     worker: &Rc<Worker>,
     terminated: Terminated,
     address: SocketAddr,
     local: SocketAddr,
     port: &Port,
-) -> Result<(), Refused> {
+) -> Result<Option<Opened>, Refused> {
     let Terminated { stream, identity, workload, tls, alpn, certificates } = terminated;
     let mut stream = stream;
     let peer = Peer { address, local, identity, workload, tls: Some(tls) };
     // The caller's word counts only where we have not been told ourselves.
     let inside = match (alpn, port.protocol) {
-        (Some(MeshAlpn::Http1), Protocol::Detect) => Inside::Http(Version::Http11),
-        (Some(MeshAlpn::Http2), Protocol::Detect) => Inside::Http(Version::Http2),
+        (Some(MeshAlpn::Http1), Protocol::Detect) => Some(Inside::Http(Version::Http11)),
+        (Some(MeshAlpn::Http2), Protocol::Detect) => Some(Inside::Http(Version::Http2)),
         (_, declared) => tell(worker, &mut stream, declared).await?,
     };
     let downstream = downstream_with(peer, Through::Inbound(port.number), Scheme::Http, certificates);
-    hand_over(worker, downstream, stream, inside).await;
-    Ok(())
-}
-
-async fn hand_over(worker: &Rc<Worker>, downstream: Rc<Downstream>, stream: Stream, inside: Inside) {
-    match inside {
-        Inside::Http(version) => http::serve_connection(worker, downstream, stream, version).await,
-        Inside::Bytes(sni) => tcp::serve(worker, downstream, stream, sni).await,
-        Inside::Nothing => {}
-    }
+    Ok(inside.map(|inside| Opened { downstream, stream, inside }))
 }

@@ -28,6 +28,11 @@ pub(crate) async fn revoked(worker: &Worker, downstream: &Downstream, carries: C
     if !matches!(downstream.through, Through::Inbound(_)) && downstream.certificates.is_empty() {
         return std::future::pending().await;
     }
+    // Boxed: what has nothing to fear has no room for it.
+    Box::pin(until_refused(worker, downstream, carries)).await;
+}
+
+async fn until_refused(worker: &Worker, downstream: &Downstream, carries: Carries<'_>) {
     let mut changes = worker.policy_changes();
     while changes.changed().await.is_ok() {
         if !is_allowed(worker, downstream, carries) {

@@ -194,9 +194,8 @@ fn pass_on(
     headers::answer(&mut head, downstream, account.headers(), Some(time));
     account.response(&head);
     if head.status == 101 {
-        let switched = lease.into_stream().map(|(transport, received)| Switched {
-            upstream: Ahead::with_seen(transport, received),
-            account,
+        let switched = lease.into_stream().map(|(transport, received)| {
+            Box::new(Switched { upstream: Ahead::with_seen(transport, received), account })
         });
         return Reply { head, body: Body::empty(), switched };
     }

@@ -119,7 +119,7 @@ async fn connect(
     if version == Version::Http2 {
         return multiplexed(worker, key, dialled.stream, origin).await.map_err(NoConnection::Failed);
     }
-    let connection = h1::ClientConnection::new(dialled.stream, worker.limits().http1.clone());
+    let connection = h1::ClientConnection::new(dialled.stream, worker.http1());
     Ok(Lease::made(worker, key, connection, origin))
 }
 

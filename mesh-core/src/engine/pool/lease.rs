@@ -84,6 +84,7 @@ impl Drop for Lease {
             && one.connection.is_reusable()
         {
             one.served += 1;
+            one.connection.rest();
             self.worker.pool().put(one);
         }
         self.worker.pool().free();

@@ -12,6 +12,9 @@ use tokio::time::timeout;
 use super::harness::*;
 use crate::engine::body::{Body, Frame};
 use crate::engine::codec::h2;
+use crate::engine::listen::Door;
+use crate::engine::worker::Worker;
+use crate::engine::{Capture, connection};
 use crate::message::{Headers, Method, RequestHead, ResponseHead, Scheme, Version};
 use crate::model::Protocol;
 
@@ -168,11 +171,13 @@ async fn a_drain_lets_requests_end_and_asks_clients_to_go() {
 #[tokio::test]
 async fn a_connection_between_requests_is_small() {
     let mesh = Mesh::outbound(service(|_, _| {}, &[]));
-    let worker = Rc::new(crate::engine::worker::Worker::new(mesh.engine.shared.clone()));
+    let worker = Rc::new(Worker::new(mesh.engine.shared.clone()));
     let stream = mesh.connect().await;
     let peer = stream.peer_addr().unwrap();
-    let door = crate::engine::listen::Door::Outbound(crate::engine::Capture::Fixed(VIRTUAL.parse().unwrap()));
-    let future = crate::engine::connection::serve(worker, door, stream, peer);
-    let size = size_of_val(&future);
-    assert!(size <= 4096, "{size} bytes");
+    let door = Door::Outbound(Capture::Fixed(VIRTUAL.parse().unwrap()));
+    let whole = connection::serve(Rc::clone(&worker), door, stream, peer);
+    let opened = connection::Opened::of_requests(mesh.connect().await, peer);
+    let requests = opened.serve(&worker);
+    let sizes = [size_of_val(&whole), size_of_val(&*requests)];
+    assert!(sizes[0] <= 512 && sizes[1] <= 1024, "{sizes:?} bytes");
 }

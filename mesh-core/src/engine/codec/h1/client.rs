@@ -23,14 +23,15 @@ use crate::message::{Headers, RequestHead, ResponseHead};
 /// The client side of an HTTP/1.1 connection.
 pub struct ClientConnection<Io> {
     shared: Rc<RefCell<Shared<Io>>>,
-    limits: Limits,
+    limits: Rc<Limits>,
     /// The last response lets the connection persist.
     persistent: bool,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ClientConnection<Io> {
     /// A fresh connection.
-    pub fn new(io: Io, limits: Limits) -> Self {
+    pub fn new(io: Io, limits: impl Into<Rc<Limits>>) -> Self {
+        let limits = limits.into();
         Self { shared: Shared::new(io, Bytes::new(), limits.stall_time), limits, persistent: true }
     }
 
@@ -73,6 +74,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ClientConnection<Io> {
             && shared.wire.input.is_empty()
     }
 
+    /// The connection lies idle from here on: gives back what only a message needs.
+    pub fn rest(&self) {
+        self.shared.borrow_mut().rest();
+    }
+
     /// Completes when an idle connection has become useless: it was closed, or something came unasked. Cancel-safe.
     pub async fn useless(&self) {
         poll_fn(|cx| if self.poll_quiet(cx) { Poll::Pending } else { Poll::Ready(()) }).await;
@@ -102,7 +108,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ClientConnection<Io> {
         let mut output = Output::default();
         request_head(head, encoder, output.tail());
         let mut shared = self.shared.borrow_mut();
-        shared.rest();
         shared.exchange += 1;
         shared.upload = Upload::Active(Box::new(Outgoing::new(output, encoder, body)));
         Start { written: shared.wire.written }
@@ -195,5 +200,13 @@ fn switched(head: &RequestHead, response: Response) -> Result<Response, SendErro
     match (&head.upgrade, &response.upgrade) {
         (Some(asked), Some(to)) if asked.eq_ignore_ascii_case(to) => Ok(response),
         _ => Err(SendError::Protocol("switched to a protocol that was not asked for")),
+    }
+}
+
+#[cfg(test)]
+impl<Io> ClientConnection<Io> {
+    /// Room of the read buffer, for tests.
+    pub(super) fn held(&self) -> usize {
+        self.shared.borrow().wire.held()
     }
 }

@@ -42,8 +42,8 @@ pub enum RespondError {
 pub struct ServerConnection<Io> {
     shared: Rc<RefCell<Shared<Io>>>,
     scheme: Scheme,
-    /// Boxed, for a connection is kept small.
-    limits: Box<Limits>,
+    /// Shared with others, for a connection is kept small.
+    limits: Rc<Limits>,
     /// What the answer to the request under way depends on.
     asked: Asked,
     /// Another request may follow.
@@ -68,17 +68,18 @@ impl Default for Asked {
 
 impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<Io> {
     /// A connection on which nothing has been read.
-    pub fn new(io: Io, scheme: Scheme, limits: Limits) -> Self {
+    pub fn new(io: Io, scheme: Scheme, limits: impl Into<Rc<Limits>>) -> Self {
         Self::with_received(io, Bytes::new(), scheme, limits)
     }
 
     /// A connection whose first bytes were already read, to tell its protocol.
-    pub fn with_received(io: Io, received: Bytes, scheme: Scheme, limits: Limits) -> Self {
+    pub fn with_received(io: Io, received: Bytes, scheme: Scheme, limits: impl Into<Rc<Limits>>) -> Self {
+        let limits = limits.into();
         let shared = Shared::new(io, received, limits.stall_time);
         Self {
             shared,
             scheme,
-            limits: Box::new(limits),
+            limits,
             asked: Asked::default(),
             persistent: true,
             host: None,
@@ -207,7 +208,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<Io> {
             Some(block) => block,
             None => {
                 let late = Reject { failure: Failure::RequestTimeout, reason: "request head took too long" };
-                timeout(self.limits.head_time, self.rest_of_head(end)).await.map_err(|_| late)??
+                // Boxed, for a connection is kept small.
+                let rest = Box::pin(timeout(self.limits.head_time, self.rest_of_head(end)));
+                rest.await.map_err(|_| late)??
             }
         };
         let request = Request::parse(&block, self.scheme, &self.limits, self.host.take())?;
@@ -287,7 +290,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<Io> {
             }
             !self.shared.borrow().broken
         };
-        timeout(self.limits.drain_time, drain).await.unwrap_or(false)
+        // Boxed: few clients send what nobody wants.
+        Box::pin(timeout(self.limits.drain_time, drain)).await.unwrap_or(false)
     }
 
     async fn discard(&self) {
@@ -337,5 +341,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<Io> {
             (_, true, Version::Http10) => Connection::KeepAlive,
             (_, true, _) => Connection::Persists,
         }
+    }
+}
+
+#[cfg(test)]
+impl<Io> ServerConnection<Io> {
+    /// Room of the read buffer, for tests.
+    pub(super) fn held(&self) -> usize {
+        self.shared.borrow().wire.held()
     }
 }

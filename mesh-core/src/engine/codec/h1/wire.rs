@@ -220,6 +220,14 @@ impl Output {
 }
 
 #[cfg(test)]
+impl<Io> Wire<Io> {
+    /// Room of the read buffer, for tests.
+    pub(super) fn held(&self) -> usize {
+        self.input.capacity()
+    }
+}
+
+#[cfg(test)]
 impl Output {
     /// All bytes, for tests.
     pub(super) fn concat(mut self) -> Vec<u8> {

@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 
+use futures_util::FutureExt as _;
+
 use super::*;
 use crate::engine::codec::{SendError, Sent};
 use crate::failure::Replay;
@@ -241,6 +243,29 @@ async fn up02_a_switch_that_was_asked_for_gives_the_stream_back() {
     assert_eq!(answer.unwrap().0.status, 101);
     assert!(!connection.is_reusable());
     assert_eq!(&connection.into_io().unwrap().1[..], b"frame");
+}
+
+/// What a large message needed does not stay with a connection that waits for the next.
+#[tokio::test]
+async fn a_connection_at_rest_holds_no_buffer() {
+    const LARGE: usize = 100_000;
+    let (near, far) = duplex(1 << 20);
+    let (mut client, mut server) = (client(near), server(far));
+    let large = || Body::full(vec![b'x'; LARGE]);
+    let head = request("POST", "/");
+    let answering = async {
+        let (_, body) = server.next_request().await.unwrap().unwrap();
+        assert_eq!(read(body).await.unwrap().0.len(), LARGE);
+        server.respond(&ResponseHead::new(200), large()).await.unwrap();
+    };
+    let asking = async {
+        let (_, body) = client.send(&head, large(), ignore).await.unwrap();
+        assert_eq!(read(body).await.unwrap().0.len(), LARGE);
+    };
+    tokio::join!(answering, asking);
+    client.rest();
+    assert!(server.next_request().now_or_never().is_none());
+    assert_eq!((server.held(), client.held()), (0, 0));
 }
 
 #[tokio::test]
