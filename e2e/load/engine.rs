@@ -12,6 +12,7 @@ use anyhow::{Context as _, ensure};
 use arc_swap::ArcSwap;
 use clap::ValueEnum;
 use mesh_core::engine::{Capture, Demand, Engine, Entrance, Handles, Settings};
+use mesh_core::memory;
 use mesh_core::model::Resource;
 use mesh_core::snapshot::{Config, Snapshot, compile};
 use mesh_core::telemetry::Sinks;
@@ -54,7 +55,12 @@ pub(crate) async fn serve(start: &Start) -> anyhow::Result<()> {
     let snapshot = Arc::new(ArcSwap::from_pointee(start.snapshot()?));
     let handles = Handles { snapshot, demand, tls: start.tls()?, sinks: Sinks::default() };
     let engine = Engine::start(start.settings(), handles)?;
-    signal(SignalKind::terminate())?.recv().await;
+    let mut end = signal(SignalKind::terminate())?;
+    // As the programs do that serve traffic.
+    tokio::select! {
+        _ = end.recv() => {}
+        never = memory::give_back() => match never {},
+    }
     drop(engine);
     Ok(())
 }

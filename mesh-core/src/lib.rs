@@ -5,7 +5,8 @@
 //! no I/O, so that the same code serves traffic, explains a decision offline and runs in exact tests.
 //!
 //! Features add the rest, whole modules at a time: `wire` (the protocol's encoding), `tls`, `telemetry`, `broker`
-//! (connections that another process opens), `engine` (the data plane), `subscribe` (the control plane's client), `daemon` (what a long-running binary needs), `testing`.
+//! (connections that another process opens), `engine` (the data plane), `subscribe` (the control plane's client), `daemon` (what a long-running binary needs),
+//! `memory` (what is free goes back to the system), `testing`.
 //!
 //! A layer may name only layers below it:
 //! `proxy` → `engine | subscribe | daemon` → `tls | wire | telemetry | broker` → `decide` → `snapshot` → `balance | guard` → `model` →
@@ -28,6 +29,8 @@ pub mod engine;
 pub mod failure;
 pub mod guard;
 pub mod identity;
+#[cfg(feature = "memory")]
+pub mod memory;
 pub mod message;
 pub mod model;
 pub mod name;

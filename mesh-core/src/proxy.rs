@@ -24,6 +24,7 @@ pub use inherited::{InheritedError, inherited_listeners};
 
 use crate::daemon::{logging, signals};
 use crate::engine::{Demand, Engine, Handles, Settings};
+use crate::memory;
 use crate::model::{AccessLog, MeshSettings, Own, Role, Side};
 use crate::snapshot::{Config, Snapshot};
 use crate::subscribe::{self, Event};
@@ -124,6 +125,7 @@ where
     tokio::select! {
         ended = follow => ended?,
         ended = besides => ended?,
+        never = memory::give_back() => match never {},
         () = end.cancelled() => {}
     }
     shared.draining.store(true, Ordering::Relaxed);
