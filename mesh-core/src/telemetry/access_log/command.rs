@@ -6,6 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use super::json;
 use super::time::{Timestamp, write_formatted};
+use crate::digits::{append_address, append_decimal};
 use crate::message::{Method, Version};
 use crate::model::template::StatusForm;
 use crate::model::{Command, template::Part, template::TimeFormat};
@@ -34,6 +35,10 @@ impl Escape {
 }
 
 fn write_text(out: &mut String, value: &[u8]) -> fmt::Result {
+    if json::is_plain(value) {
+        out.push_str(str::from_utf8(value).unwrap_or_default());
+        return Ok(());
+    }
     for &byte in value {
         match byte {
             b'"' | b'\\' => {
@@ -112,10 +117,10 @@ fn write_plain(out: &mut String, command: &Command, record: &Record) -> Result<b
     match command {
         Command::StartTime(_) => display(out, Some(Timestamp(record.started.unwrap_or(UNIX_EPOCH)))),
         Command::Protocol => display(out, record.request.as_ref().map(|request| request.version)),
-        Command::ResponseCode => display(out, Some(record.status)),
+        Command::ResponseCode => decimal(out, Some(record.status.into())),
         Command::ResponseFlags => display(out, Some(record.flag())),
-        Command::BytesReceived => display(out, Some(record.received)),
-        Command::BytesSent => display(out, Some(record.sent)),
+        Command::BytesReceived => decimal(out, Some(record.received)),
+        Command::BytesSent => decimal(out, Some(record.sent)),
         Command::Duration => display(out, Some(record.duration.as_millis())),
         Command::ResponseDuration => display(out, record.upstream_duration.map(|time| time.as_millis())),
         Command::Attempts => display(out, (record.attempts > 0).then_some(record.attempts)),
@@ -140,9 +145,17 @@ fn display(out: &mut String, value: Option<impl Display>) -> Result<bool, fmt::E
     }
 }
 
+fn decimal(out: &mut String, value: Option<u64>) -> Result<bool, fmt::Error> {
+    value.into_iter().for_each(|value| append_decimal(out, value));
+    Ok(value.is_some())
+}
+
 fn address(out: &mut String, value: Option<SocketAddr>, part: Part) -> Result<bool, fmt::Error> {
     match part {
-        Part::Whole => display(out, value),
+        Part::Whole => {
+            value.into_iter().for_each(|value| append_address(out, value));
+            Ok(value.is_some())
+        }
         Part::Address => display(out, value.map(|address| address.ip())),
         Part::Port => display(out, value.map(|address| address.port())),
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::time::Timestamp;
+use crate::digits::{append_address, append_decimal, append_hexadecimal};
 use crate::model::Workload;
 use crate::telemetry::record::{LoggedRequest, Record};
 
@@ -16,17 +17,17 @@ pub(super) fn write_default(out: &mut String, record: &Record) -> fmt::Result {
     let path = request.map(LoggedRequest::path_and_query);
     object.bytes("path", path.as_deref())?;
     object.bytes("protocol", request.map(|r| r.version.as_str().as_bytes()))?;
-    object.number("response_code", u64::from(record.status))?;
+    object.number("response_code", u64::from(record.status));
     object.bytes("response_flags", Some(record.flag().as_bytes()))?;
     object.bytes("response_code_details", request.map(|_| record.response_details().as_bytes()))?;
     object.bytes("upstream_transport_failure_reason", record.transport_failure().map(str::as_bytes))?;
     if let Some(denial) = record.dry_run.as_deref() {
         object.bytes("authorization_dry_run", Some(denial.as_bytes()))?;
     }
-    object.number("bytes_received", record.received)?;
-    object.number("bytes_sent", record.sent)?;
-    object.number("duration", millis(record.duration))?;
-    object.number("upstream_service_time", record.upstream_duration.map_or(0, millis))?;
+    object.number("bytes_received", record.received);
+    object.number("bytes_sent", record.sent);
+    object.number("duration", millis(record.duration));
+    object.number("upstream_service_time", record.upstream_duration.map_or(0, millis));
     object.bytes("x_forwarded_for", request.and_then(|r| r.forwarded_for.as_deref()))?;
     object.bytes("user_agent", request.and_then(|r| r.user_agent.as_deref()))?;
     object.bytes("request_id", request.and_then(|r| r.request_id.as_deref()))?;
@@ -41,9 +42,9 @@ pub(super) fn write_default(out: &mut String, record: &Record) -> fmt::Result {
     }
     object.bytes("requested_server_name", record.server_name.as_ref().map(|name| name.as_bytes()))?;
     object.bytes("route_name", record.route.as_ref().map(|route| route.as_bytes()))?;
-    object.display("source", &WorkloadName(record.source.as_deref()))?;
-    object.display("destination", &WorkloadName(record.destination.as_deref()))?;
-    object.display("trace_id", &format_args!("{:032x}", record.trace.trace_id))?;
+    object.workload("source", record.source.as_deref());
+    object.workload("destination", record.destination.as_deref());
+    object.trace("trace_id", record.trace.trace_id);
     out.push_str("}\n");
     Ok(())
 }
@@ -58,31 +59,57 @@ struct JsonLine<'a> {
 }
 
 impl JsonLine<'_> {
-    fn key(&mut self, key: &str) -> fmt::Result {
-        let separator = if std::mem::take(&mut self.first) { '{' } else { ',' };
-        write!(self.out, "{separator}\"{key}\":")
+    fn key(&mut self, key: &str) {
+        self.out.push_str(if std::mem::take(&mut self.first) { "{\"" } else { ",\"" });
+        self.out.push_str(key);
+        self.out.push_str("\":");
     }
 
-    fn number(&mut self, key: &str, value: u64) -> fmt::Result {
-        self.key(key)?;
-        write!(self.out, "{value}")
+    fn number(&mut self, key: &str, value: u64) {
+        self.key(key);
+        append_decimal(self.out, value);
+    }
+
+    /// `frontend.default.svc`: the canonical service and namespace.
+    fn workload(&mut self, key: &str, workload: Option<&Workload>) {
+        self.key(key);
+        match workload.filter(|workload| !workload.app.is_empty()) {
+            Some(workload) => {
+                let parts = ["\"", &workload.app, ".", &workload.namespace, ".svc\""];
+                parts.into_iter().for_each(|part| self.out.push_str(part));
+            }
+            None => self.out.push_str("\"unknown\""),
+        }
+    }
+
+    fn trace(&mut self, key: &str, id: u128) {
+        self.key(key);
+        self.out.push('"');
+        append_hexadecimal(self.out, id);
+        self.out.push('"');
     }
 
     /// A text that holds nothing to escape.
     fn display(&mut self, key: &str, value: &dyn fmt::Display) -> fmt::Result {
-        self.key(key)?;
+        self.key(key);
         write!(self.out, "\"{value}\"")
     }
 
     fn address(&mut self, key: &str, value: Option<SocketAddr>) -> fmt::Result {
         match value {
-            Some(value) => self.display(key, &value),
+            Some(value) => {
+                self.key(key);
+                self.out.push('"');
+                append_address(self.out, value);
+                self.out.push('"');
+                Ok(())
+            }
             None => self.bytes(key, None),
         }
     }
 
     fn bytes(&mut self, key: &str, value: Option<&[u8]>) -> fmt::Result {
-        self.key(key)?;
+        self.key(key);
         let Some(value) = value else { return self.out.write_str("null") };
         self.out.push('"');
         write_escaped(self.out, value)?;
@@ -90,8 +117,19 @@ impl JsonLine<'_> {
     }
 }
 
+/// Whether nothing of it has to be escaped, as in nearly all values. Without a branch per byte, so that several are looked
+/// at at once.
+pub(super) fn is_plain(value: &[u8]) -> bool {
+    let plain = |byte: u8| (0x20..=0x7e).contains(&byte) & (byte != b'"') & (byte != b'\\');
+    value.iter().fold(true, |all, &byte| all & plain(byte))
+}
+
 /// Bytes within a JSON string.
 pub(super) fn write_escaped(out: &mut String, value: &[u8]) -> fmt::Result {
+    if is_plain(value) {
+        out.push_str(str::from_utf8(value).unwrap_or_default());
+        return Ok(());
+    }
     for character in String::from_utf8_lossy(value).chars() {
         match character {
             '"' | '\\' => {
@@ -103,18 +141,4 @@ pub(super) fn write_escaped(out: &mut String, value: &[u8]) -> fmt::Result {
         }
     }
     Ok(())
-}
-
-/// `frontend.default.svc`: the canonical service and namespace of a workload.
-struct WorkloadName<'a>(Option<&'a Workload>);
-
-impl fmt::Display for WorkloadName<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(workload) if !workload.app.is_empty() => {
-                write!(f, "{}.{}.svc", workload.app, workload.namespace)
-            }
-            _ => f.write_str("unknown"),
-        }
-    }
 }

@@ -3,6 +3,8 @@
 use std::fmt::{self, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::digits::padded;
+
 /// `2026-11-23T00:12:08.123Z`.
 pub(super) struct Timestamp(pub(super) SystemTime);
 
@@ -12,11 +14,14 @@ impl fmt::Display for Timestamp {
         let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
         let (year, month, day) = civil(days);
         let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
-            since.subsec_millis()
-        )
+        let mut text = *b"yyyy-mm-ddThh:mm:ss.fffZ";
+        let millis = since.subsec_millis().into();
+        let parts = [year, month, day, hour, minute, second, millis];
+        let places = [0..4, 5..7, 8..10, 11..13, 14..16, 17..19, 20..23];
+        for (part, place) in parts.into_iter().zip(places) {
+            padded(part, &mut text[place]);
+        }
+        f.write_str(str::from_utf8(&text).unwrap_or_default())
     }
 }
 
@@ -94,6 +99,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn the_default_form_is_of_rfc_3339() {
+        let time = UNIX_EPOCH + Duration::from_millis(1_795_392_728_023);
+        assert_eq!(Timestamp(time).to_string(), "2026-11-23T00:12:08.023Z");
+        assert_eq!(Timestamp(UNIX_EPOCH).to_string(), "1970-01-01T00:00:00.000Z");
+    }
 
     #[test]
     fn times_are_written_as_asked() {
