@@ -103,6 +103,16 @@ fn the_json_log_holds_the_whole_observability_record() {
     }
 }
 
+/// Labels of objects are whatever their author wrote.
+#[test]
+fn names_of_workloads_cannot_forge_a_json_line() {
+    let named = Workload { app: "x\",\"y".into(), namespace: "\\\n".into(), ..Workload::default() };
+    let record = Record { source: Some(Arc::new(named)), ..record() };
+    let line = access_log::line(&AccessLogFormat::Json, &record);
+    let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(object["source"], "x\",\"y.\\\n.svc");
+}
+
 #[test]
 fn workers_add_up_in_one_scrape() {
     let sinks = Sinks::default();

@@ -42,8 +42,8 @@ pub(super) fn write_default(out: &mut String, record: &Record) -> fmt::Result {
     }
     object.bytes("requested_server_name", record.server_name.as_ref().map(|name| name.as_bytes()))?;
     object.bytes("route_name", record.route.as_ref().map(|route| route.as_bytes()))?;
-    object.workload("source", record.source.as_deref());
-    object.workload("destination", record.destination.as_deref());
+    object.workload("source", record.source.as_deref())?;
+    object.workload("destination", record.destination.as_deref())?;
     object.trace("trace_id", record.trace.trace_id);
     out.push_str("}\n");
     Ok(())
@@ -71,15 +71,19 @@ impl JsonLine<'_> {
     }
 
     /// `frontend.default.svc`: the canonical service and namespace.
-    fn workload(&mut self, key: &str, workload: Option<&Workload>) {
+    fn workload(&mut self, key: &str, workload: Option<&Workload>) -> fmt::Result {
         self.key(key);
         match workload.filter(|workload| !workload.app.is_empty()) {
             Some(workload) => {
-                let parts = ["\"", &workload.app, ".", &workload.namespace, ".svc\""];
-                parts.into_iter().for_each(|part| self.out.push_str(part));
+                self.out.push('"');
+                write_escaped(self.out, workload.app.as_bytes())?;
+                self.out.push('.');
+                write_escaped(self.out, workload.namespace.as_bytes())?;
+                self.out.push_str(".svc\"");
             }
             None => self.out.push_str("\"unknown\""),
         }
+        Ok(())
     }
 
     fn trace(&mut self, key: &str, id: u128) {
