@@ -8,6 +8,8 @@ use anyhow::Context as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::grpc;
+
 /// No response is larger.
 const LARGEST: usize = 4 * 1024 * 1024;
 
@@ -23,7 +25,11 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
         stream.set_nodelay(true)?;
         tokio::task::spawn_local(async move {
             // A connection that breaks is the generator's to notice.
-            let _ = connection(stream, filler).await;
+            if let Ok(true) = grpc::is_spoken(&stream).await {
+                let _ = grpc::serve(stream, filler).await;
+            } else {
+                let _ = connection(stream, filler).await;
+            }
         });
     }
 }

@@ -13,6 +13,8 @@ pub(crate) enum Entrance {
     Handshakes,
     /// Bytes that nobody on the way looks into: HTTP/1.1 between generator and backend alone.
     Tcp,
+    /// gRPC in the clear, unary; the backend speaks HTTP/2 then.
+    Grpc,
     /// HTTP/1.1 in the clear to the first of two proxies, which are joined by mutual TLS.
     Chain,
 }
@@ -41,7 +43,7 @@ impl Case {
     }
 }
 
-/// All cases; the backend always speaks HTTP/1.1 in the clear.
+/// All cases; the backend speaks HTTP/1.1 in the clear, but for gRPC.
 pub(crate) const CASES: &[Case] = &[
     Case::http1("h1-small-1", 1, 1_500.0),
     Case::http1("h1-small-32", 32, 4_000.0),
@@ -50,6 +52,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { response: 1024 * 1024, ..Case::http1("h1-1m-8", 8, 150.0) },
     Case { request: 4 * 1024, ..Case::http1("h1-post-4k-32", 32, 2_500.0) },
     Case { entrance: Entrance::Http2, ..Case::http1("h2-small-32", 32, 3_000.0) },
+    Case { entrance: Entrance::Grpc, request: 64, ..Case::http1("grpc-unary-32", 32, 3_000.0) },
     Case { entrance: Entrance::Tls, ..Case::http1("tls-small-32", 32, 3_000.0) },
     Case { entrance: Entrance::Handshakes, ..Case::http1("tls-handshakes", 8, 150.0) },
     Case { entrance: Entrance::Tcp, ..Case::http1("tcp-small-32", 32, 4_000.0) },

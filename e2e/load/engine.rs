@@ -32,6 +32,12 @@ pub(crate) struct Start {
     /// Where everything goes: a backend, or the other sidecar
     #[arg(long)]
     backend: SocketAddr,
+    /// Where a gateway takes gRPC
+    #[arg(long, required_if_eq("place", "gateway"))]
+    grpc_port: Option<u16>,
+    /// Where a gateway passes bytes on as they are
+    #[arg(long, required_if_eq("place", "gateway"))]
+    tcp_port: Option<u16>,
     /// The folder with the sidecars' certificates
     #[arg(long)]
     identities: Option<PathBuf>,
@@ -84,6 +90,8 @@ impl Start {
             Place::Inbound => include_str!("engine/inbound.json"),
         };
         let text = text
+            .replace("{grpc_port}", &self.grpc_port.unwrap_or_default().to_string())
+            .replace("{tcp_port}", &self.tcp_port.unwrap_or_default().to_string())
             .replace("{listen_port}", &self.listen.port().to_string())
             .replace("{backend_port}", &self.backend.port().to_string())
             .replace("{backend}", &self.backend.to_string());

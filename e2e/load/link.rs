@@ -21,6 +21,7 @@ use tokio_rustls::client::TlsStream;
 use crate::backend::find;
 use crate::case::{Case, Entrance};
 use crate::generator::HOST;
+use crate::grpc;
 
 /// For one request; one that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,7 +57,7 @@ pub(crate) async fn open(
                 links.push(Link::Kept(Box::new(stream), Vec::new()));
             }
             Entrance::Handshakes => links.push(Link::Fresh(address, connector(certificate)?, Vec::new())),
-            Entrance::Http2 => {
+            Entrance::Http2 | Entrance::Grpc => {
                 let stream = TokioIo::new(connect(address).await?);
                 let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
                 tokio::task::spawn_local(connection);
@@ -108,6 +109,7 @@ impl Link {
                 let mut stream = handshake(*address, connector).await?;
                 over_bytes(&mut stream, request, case.response, buffer).await
             }
+            Self::Stream(sender) if case.entrance == Entrance::Grpc => over_grpc(sender, case).await,
             Self::Stream(sender) => over_http2(sender, case).await,
         }
     }
@@ -128,6 +130,27 @@ async fn over_http2(sender: &mut SendRequest<Full<Bytes>>, case: Case) -> anyhow
     ensure!(answer.status() == 200, "answered {}", answer.status());
     let length = answer.into_body().collect().await?.to_bytes().len();
     ensure!(length == case.response, "answered {length} bytes instead of {}", case.response);
+    Ok(())
+}
+
+/// A unary call: one message each way, and the status in trailers.
+async fn over_grpc(sender: &mut SendRequest<Full<Bytes>>, case: Case) -> anyhow::Result<()> {
+    let request = hyper::Request::builder()
+        .method("POST")
+        .uri(format!("http://{HOST}/bench.Echo/{}", case.response))
+        .header("user-agent", "mesh-bench")
+        .header("te", "trailers")
+        .header("content-type", grpc::CONTENT_TYPE)
+        .body(Full::new(grpc::message(&vec![b'y'; case.request])))?;
+    sender.ready().await?;
+    let answer = sender.send_request(request).await?;
+    ensure!(answer.status() == 200, "answered {}", answer.status());
+    let answer = answer.into_body().collect().await?;
+    let status = answer.trailers().and_then(|trailers| trailers.get(grpc::STATUS));
+    ensure!(status.is_some_and(|status| status == "0"), "ended with {status:?}");
+    let length = answer.to_bytes().len();
+    let expected = grpc::message(&[]).len() + case.response;
+    ensure!(length == expected, "answered {length} bytes instead of {expected}");
     Ok(())
 }
 

@@ -18,6 +18,7 @@ mod engine;
 mod features;
 mod forwarder;
 mod generator;
+mod grpc;
 mod instructions;
 mod link;
 mod mesh;

@@ -185,9 +185,13 @@ pub(crate) async fn engine(
     folder: &Path,
     launch: Launch<'_>,
 ) -> anyhow::Result<Subject> {
-    let role = ["engine", "--place", "gateway"].map(OsStr::new);
-    let (address, process) = within("engine", role, backend, folder, launch).await?;
-    Ok(Subject::of("engine", Entrance::Http1, address, vec![process]))
+    let (grpc, tcp) = (free_address()?, free_address()?);
+    let (grpc_port, tcp_port) = (grpc.port().to_string(), tcp.port().to_string());
+    let role = ["engine", "--place", "gateway", "--grpc-port", &grpc_port, "--tcp-port", &tcp_port];
+    let (address, process) = within("engine", role.map(OsStr::new), backend, folder, launch).await?;
+    let mut subject = Subject::of("engine", Entrance::Http1, address, vec![process]);
+    subject.entrances.extend([(Entrance::Grpc, grpc), (Entrance::Tcp, tcp)]);
+    Ok(subject)
 }
 
 /// Two of our engines as sidecars, the caller's and the called one's, and mutual TLS between them.
@@ -229,9 +233,10 @@ impl Subject {
 }
 
 /// What stands in a configuration for a port where such traffic is taken.
-const PORTS: [(&str, Entrance); 5] = [
+const PORTS: [(&str, Entrance); 6] = [
     ("{listen_port}", Entrance::Http1),
     ("{http2_port}", Entrance::Http2),
+    ("{grpc_port}", Entrance::Grpc),
     ("{tls_port}", Entrance::Tls),
     ("{tcp_port}", Entrance::Tcp),
     ("{caller_port}", Entrance::Chain),
