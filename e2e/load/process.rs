@@ -10,6 +10,9 @@ use anyhow::{Context as _, bail, ensure};
 /// For a program to listen, and for one that is asked to end: with room for valgrind, under which all is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A program that hardly runs for so long has nothing to do.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// How the program that is measured is started.
 #[derive(Clone, Copy)]
 pub(crate) enum Launch<'a> {
@@ -75,6 +78,21 @@ impl Running {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "valgrind does not do as it is told: {said}");
         Ok(())
+    }
+
+    /// Waits until it does nothing of its own accord: long configurations come in more than one message.
+    pub(crate) async fn quiet(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + PATIENCE;
+        let mut before = self.processor_time();
+        loop {
+            tokio::time::sleep(QUIET).await;
+            let now = self.processor_time();
+            if now - before < QUIET / 20 {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "is still busy after {PATIENCE:?}, without requests");
+            before = now;
+        }
     }
 
     /// Asks it to end, and waits until it has.

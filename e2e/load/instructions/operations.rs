@@ -16,15 +16,25 @@ use mesh_core::message::{Headers, Method, RequestHead, ResponseHead, Scheme, Ver
 use mesh_core::model::Resource;
 use mesh_core::name::Host;
 use mesh_core::snapshot::{Config, Snapshot, compile};
+use mesh_core::wire;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 type Operation = fn(u64) -> anyhow::Result<()>;
 
 /// All operations, by name.
-pub(super) const ALL: &[(&str, Operation)] =
-    &[("compile", compiling), ("decide", deciding), ("h1-server", serving), ("h1-client", sending)];
+pub(super) const ALL: &[(&str, Operation)] = &[
+    ("compile", compiling),
+    ("decide", deciding),
+    ("decide-long", deciding_on_long_lists),
+    ("wire-encode", encoding),
+    ("wire-decode", decoding),
+    ("h1-server", serving),
+    ("h1-client", sending),
+];
 
 const HOSTS: usize = 50;
+/// Rules of a long list.
+const LONG: usize = 1_000;
 const REQUEST: &[u8] =
     b"GET /reviews/0?full=1 HTTP/1.1\r\nhost: host-7.example\r\nuser-agent: curl/8.5.0\r\n\
     accept: */*\r\nx-request-id: 5b1c1a1e-8c9f-4e0c-9d6f-0b7a3f1f2c11\r\ncookie: session=8f7b2c4d1e\r\n\r\n";
@@ -40,30 +50,53 @@ pub(crate) fn run(name: &str, times: u64) -> anyhow::Result<()> {
 
 /// A gateway's table of some hosts, and their clusters.
 fn config() -> anyhow::Result<Config> {
-    let origin =
-        r#""origin": {"kind": "VirtualService", "namespace": "default", "name": "shop", "field": "http"}"#;
     let host = |at: usize| {
-        format!(
-            r#"{{"name": "h{at}", "hosts": ["host-{at}.example"], "rules": [
-              {{"matches": [{{"headers": [{{"name": "end-user", "value": {{"exact": "jason"}}}}]}}],
-                "action": {{"forward": [{{"cluster": "c{at}", "weight": 1}}]}}, {origin}}},
-              {{"action": {{"forward": [{{"cluster": "c{at}", "weight": 1}}]}}, "timeout": 2000, {origin}}}]}}"#
-        )
+        let rules = format!(
+            r#"{{"matches": [{{"headers": [{{"name": "end-user", "value": {{"exact": "jason"}}}}]}}], {}}},
+              {{"timeout": 2000, {}}}"#,
+            to(at),
+            to(at)
+        );
+        format!(r#"{{"name": "h{at}", "hosts": ["host-{at}.example"], "rules": [{rules}]}}"#)
     };
+    let hosts: Vec<_> = (0..HOSTS).map(host).collect();
+    gateway(&hosts.join(","), HOSTS, "")
+}
+
+/// One host with many rules, and a policy with many: those in the middle take the request.
+fn long_lists() -> anyhow::Result<Config> {
+    let rule =
+        |at: usize| format!(r#"{{"matches": [{{"path": {{"prefix": "/reviews/{at}/"}}}}], {}}}"#, to(0));
+    let rules: Vec<_> = (0..=LONG).map(rule).collect();
+    let host = format!(r#"{{"name": "h", "hosts": ["host-7.example"], "rules": [{}]}}"#, rules.join(","));
+    let allowed = |at: usize| format!(r#"{{"to": [{{"paths": [{{"prefix": "/reviews/{at}/"}}]}}]}}"#);
+    let allowed: Vec<_> = (0..=LONG).map(allowed).collect();
+    let policy = format!(r#"{{"action": "allow", "rules": [{}], {ORIGIN}}}"#, allowed.join(","));
+    gateway(&host, 1, &policy)
+}
+
+const ORIGIN: &str =
+    r#""origin": {"kind": "VirtualService", "namespace": "default", "name": "shop", "field": "http"}"#;
+
+/// The part of a rule that says where to.
+fn to(cluster: usize) -> String {
+    format!(r#""action": {{"forward": [{{"cluster": "c{cluster}", "weight": 1}}]}}, {ORIGIN}"#)
+}
+
+fn gateway(hosts: &str, clusters: usize, policies: &str) -> anyhow::Result<Config> {
     let cluster = |at: usize| {
         format!(
             r#"{{"cluster": {{"name": "c{at}", "service": "s{at}.default", "serviceName": "s{at}",
               "serviceNamespace": "default", "port": 80, "protocol": "http"}}}}"#
         )
     };
-    let hosts: Vec<_> = (0..HOSTS).map(host).collect();
-    let clusters: Vec<_> = (0..HOSTS).map(cluster).collect();
+    let clusters: Vec<_> = (0..clusters).map(cluster).collect();
     let text = format!(
         r#"[{{"own": {{"role": "ingress", "identity": "spiffe://cluster.local/ns/default/sa/gateway", "workload": {{}},
            "mesh": {{"trustDomain": "cluster.local", "drainTimeout": 5000}}, "outboundPolicy": "registryOnly",
-           "listeners": [{{"port": 8080, "protocol": "http", "routes": "http.8080"}}]}}}},
-          {{"routes": {{"name": "http.8080", "virtualHosts": [{}]}}}}, {}]"#,
-        hosts.join(","),
+           "listeners": [{{"port": 8080, "protocol": "http", "routes": "http.8080"}}],
+           "authorization": [{policies}]}}}},
+          {{"routes": {{"name": "http.8080", "virtualHosts": [{hosts}]}}}}, {}]"#,
         clusters.join(",")
     );
     Ok(serde_json::from_str::<Vec<Resource>>(&text)?.into_iter().collect())
@@ -79,6 +112,28 @@ fn compiling(times: u64) -> anyhow::Result<()> {
     let config = config()?;
     for _ in 0..times {
         black_box(compiled(&config)?);
+    }
+    Ok(())
+}
+
+/// The whole configuration, as the control plane does once for all proxies that get it.
+fn encoding(times: u64) -> anyhow::Result<()> {
+    let config = config()?;
+    for _ in 0..times {
+        for (_, resource) in config.iter() {
+            black_box(wire::encode(resource));
+        }
+    }
+    Ok(())
+}
+
+/// The whole configuration, as a proxy does that gets it.
+fn decoding(times: u64) -> anyhow::Result<()> {
+    let encoded: Vec<_> = config()?.iter().map(|(_, resource)| wire::encode(resource)).collect();
+    for _ in 0..times {
+        for each in &encoded {
+            black_box(wire::decode(&each.body)?);
+        }
     }
     Ok(())
 }
@@ -102,12 +157,20 @@ fn head() -> anyhow::Result<RequestHead> {
 }
 
 fn deciding(times: u64) -> anyhow::Result<()> {
-    let (snapshot, head) = (compiled(&config()?)?, head()?);
+    decide(&config()?, &head()?, times)
+}
+
+fn deciding_on_long_lists(times: u64) -> anyhow::Result<()> {
+    decide(&long_lists()?, &RequestHead { path: format!("/reviews/{}/1", LONG / 2).into(), ..head()? }, times)
+}
+
+fn decide(config: &Config, head: &RequestHead, times: u64) -> anyhow::Result<()> {
+    let snapshot = compiled(config)?;
     let address = SocketAddr::from(([127, 0, 0, 1], 8080));
     let peer = Peer { address, local: address, identity: None, workload: None, tls: None };
     let entry = Entry::Gateway { port: 8080, routes: "http.8080", tls: false };
     let (now, mut dice) = (Instant::now(), Dice::seeded(1));
-    let request = Request { snapshot: &snapshot, entry, peer: &peer, head: &head, now };
+    let request = Request { snapshot: &snapshot, entry, peer: &peer, head, now };
     for _ in 0..times {
         let decision = Decide::new().step(&request, &mut dice, &mut Trail::off());
         ensure!(matches!(black_box(decision), Decision::Forward(_)), "the request is not forwarded");

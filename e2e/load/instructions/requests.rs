@@ -91,6 +91,7 @@ async fn drive(mut subject: Subject, entrance: Entrance, certificate: &Certifica
     let mut generator = Generator::open(address, case, &certificate.der, &subject.headers).await?;
     generator.send(WARM_UP).await?;
     let process = subject.processes.pop().context("a subject has a process")?;
+    process.quiet().await?;
     process.count("on")?;
     generator.send(COUNTED).await?;
     process.count("off")?;
