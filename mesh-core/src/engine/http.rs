@@ -46,7 +46,8 @@ pub(crate) async fn serve_http2(worker: &Rc<Worker>, downstream: Rc<Downstream>,
     let handler = {
         let worker = Rc::clone(worker);
         async move |head: Result<RequestHead, Reject>, body: Body| {
-            let reply = serve::request(&worker, &downstream, head, body).await;
+            // Boxed: hyper moves the future of a stream several times before it rests in a task.
+            let reply = Box::pin(serve::request(&worker, &downstream, head, body)).await;
             (reply.head, reply.body)
         }
     };

@@ -79,11 +79,9 @@ impl Default for Limits {
 #[derive(Clone, Copy)]
 struct OnWorker;
 
-impl<F: Future + 'static> hyper::rt::Executor<F> for OnWorker {
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for OnWorker {
     fn execute(&self, task: F) {
-        tokio::task::spawn_local(async move {
-            task.await;
-        });
+        tokio::task::spawn_local(task);
     }
 }
 
