@@ -33,6 +33,7 @@ fn status(plane: &Plane) -> serde_json::Value {
     // Before the view, so that the view is at least as new.
     let revision = plane.revision();
     let (generation, judged) = (plane.view().generation(), plane.judged());
+    let standing = plane.standing();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "revision": revision,
@@ -40,6 +41,13 @@ fn status(plane: &Plane) -> serde_json::Value {
         "proxies": plane.registry().list(),
         "judged": judged.generation(),
         "problems": judged.problems(),
+        "authority": {
+            "phase": standing.phase,
+            "signer": standing.authority.id(),
+            "trusts": standing.id,
+            "expires": standing.authority.expires().unix_timestamp(),
+            "refused": plane.refused_authority(),
+        },
     })
 }
 
@@ -67,6 +75,11 @@ fn metrics(plane: &Plane) -> String {
         ("mesh_control_proxies_refusing", "Proxies that refused part of their last update.", refusing),
         ("pilot_services", "Services that are known.", view.catalog().len()),
         ("mesh_control_objects", "Objects that are known.", view.world().objects().count()),
+        (
+            "mesh_control_authority_refused",
+            "1 while the certificate authority that was supplied is not usable and the one before it stays in force.",
+            usize::from(plane.refused_authority().is_some()),
+        ),
         ("mesh_control_problems", "Problems of objects.", plane.judged().problems().len()),
     ];
     for (name, help, value) in numbers {
@@ -77,6 +90,12 @@ fn metrics(plane: &Plane) -> String {
         "# HELP mesh_control_generation Changes of the world since the start.\n\
          # TYPE mesh_control_generation gauge\nmesh_control_generation {}",
         view.generation()
+    );
+    let expiry = plane.standing().authority.expires().unix_timestamp();
+    let _ = writeln!(
+        text,
+        "# HELP citadel_server_root_cert_expiry_timestamp When the certificate authority in force expires, seconds since 1970.\n\
+         # TYPE citadel_server_root_cert_expiry_timestamp gauge\ncitadel_server_root_cert_expiry_timestamp {expiry}",
     );
     text.push_str("# EOF\n");
     text

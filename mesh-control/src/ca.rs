@@ -3,10 +3,13 @@
 //! Of a signing request only the key counts, and the proof that its sender holds it. Names, extensions and constraints in
 //! it are ignored, so that a request cannot widen what it is given (CA-01 of the attack list). Keys are P-256 or P-384;
 //! anything larger only costs time. The root's key stays in the state folder, readable by its owner only.
+//!
+//! [`check`] refuses pairs that proxies would not believe; [`succession`] replaces one authority by another.
 
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt;
+mod check;
+pub mod keeper;
+pub mod succession;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,6 +37,8 @@ const LARGEST_REQUEST: usize = 8 * 1024;
 
 /// A certificate authority.
 pub struct Authority {
+    /// Tells its key from others'.
+    id: String,
     issuer: Issuer<'static, KeyPair>,
     /// What is trusted, PEM; may be several.
     root: String,
@@ -43,23 +48,6 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Opens the authority kept in `folder`, or makes a new one there.
-    ///
-    /// # Errors
-    /// When the folder cannot be read or written, or what is in it is not an authority.
-    pub fn open(folder: &Path) -> Result<Self, AuthorityError> {
-        let (root, key) = (folder.join("ca-cert.pem"), folder.join("ca-key.pem"));
-        if !key.exists() {
-            let (root_pem, key_pem) = generate()?;
-            fs::create_dir_all(folder).map_err(|source| AuthorityError::file(folder, source))?;
-            write_private(&key, &key_pem)?;
-            write_private(&root, &root_pem)?;
-        }
-        let read =
-            |path: &Path| fs::read_to_string(path).map_err(|source| AuthorityError::file(path, source));
-        Self::from_pem(&read(&root)?, &read(&key)?, None)
-    }
-
     /// A new root, with its key: PEM.
     ///
     /// # Errors
@@ -74,25 +62,39 @@ impl Authority {
     /// and `ca.crt`. A signing certificate that signed itself needs no `ca.crt`.
     ///
     /// # Errors
-    /// When they are not certificates and their key, or when nothing says whom to trust.
+    /// When they are not certificates and their key, when nothing says whom to trust, or when proxies would not believe what
+    /// is signed with them; the text says what to do.
     pub fn from_pem(certificates: &str, key: &str, roots: Option<&str>) -> Result<Self, AuthorityError> {
         let key = KeyPair::from_pem(key).map_err(AuthorityError::Broken)?;
-        let (_, pem) = x509_parser::pem::parse_x509_pem(certificates.as_bytes())
-            .map_err(|_| AuthorityError::NotACertificate)?;
-        let certificate = pem.parse_x509().map_err(|_| AuthorityError::NotACertificate)?;
-        if certificate.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+        let given = check::Given::read(certificates, roots, OffsetDateTime::now_utc())?;
+        if given.public_key != key.public_key_raw() {
             return Err(AuthorityError::AnotherKey);
         }
-        let expires = certificate.validity().not_after.to_datetime();
-        let is_root = certificate.subject() == certificate.issuer();
-        let (root, chain) = match roots.filter(|roots| !roots.trim().is_empty()) {
-            Some(roots) if is_root => (roots.to_owned(), String::new()),
-            Some(roots) => (roots.to_owned(), certificates.to_owned()),
-            None if is_root => (certificates.to_owned(), String::new()),
-            None => return Err(AuthorityError::NoRoot),
-        };
+        let id = short_hash(&given.public_key);
         let issuer = Issuer::from_ca_cert_pem(certificates, key).map_err(AuthorityError::Broken)?;
-        Ok(Self { issuer, root, chain, expires })
+        let authority = Self { id, issuer, root: given.roots, chain: given.chain, expires: given.expires };
+        check::is_believed(&authority, &authority.root)?;
+        Ok(authority)
+    }
+
+    /// Tells its key from others': proxies renew when another signs.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether it is the same in every part.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.id, &self.root, &self.chain) == (&other.id, &other.root, &other.chain)
+    }
+
+    /// When the first certificate between what it signs and the root runs out.
+    pub const fn expires(&self) -> OffsetDateTime {
+        self.expires
+    }
+
+    /// Whether those who trust `anchors` (PEM) believe what it signs.
+    pub fn is_believed_by(&self, anchors: &str) -> bool {
+        check::is_believed(self, anchors).is_ok()
     }
 
     /// The root, PEM.
@@ -122,7 +124,7 @@ impl Authority {
         if algorithm != &rcgen::PKCS_ECDSA_P256_SHA256 && algorithm != &rcgen::PKCS_ECDSA_P384_SHA384 {
             return Err(RequestError::Key);
         }
-        let mut params = self.leaf(lifetime.unwrap_or(LIFETIME));
+        let mut params = self.leaf(lifetime.unwrap_or(LIFETIME).min(LIFETIME));
         let uri = identity.as_str().try_into().map_err(RequestError::Malformed)?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         let facts = serde_json::to_vec(workload).expect("a workload is plain text");
@@ -131,18 +133,13 @@ impl Authority {
         Ok(signed.pem() + &self.chain)
     }
 
-    /// A certificate and key, PEM, for the control plane's own server.
+    /// A certificate and key, PEM, for the control plane's own server. It lives as long as a workload's.
     ///
     /// # Errors
     /// When the system has no randomness.
     pub fn server(&self, address: std::net::IpAddr) -> Result<(String, String), AuthorityError> {
-        let key = KeyPair::generate().map_err(AuthorityError::Broken)?;
-        let mut params = self.leaf(ROOT_LIFETIME);
         let name = CONTROL_NAME.try_into().map_err(AuthorityError::Broken)?;
-        params.subject_alt_names = vec![SanType::DnsName(name), SanType::IpAddress(address)];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let signed = params.signed_by(&key, &self.issuer).map_err(AuthorityError::Broken)?;
-        Ok((signed.pem() + &self.chain, key.serialize_pem()))
+        self.serving(vec![SanType::DnsName(name), SanType::IpAddress(address)])
     }
 
     /// A certificate and key, PEM, for a server of ours under these DNS names. It lives as long as a workload's.
@@ -150,11 +147,14 @@ impl Authority {
     /// # Errors
     /// When a name is not one, or the system has no randomness.
     pub fn server_named(&self, names: &[String]) -> Result<(String, String), AuthorityError> {
+        let name = |name: &String| name.as_str().try_into().map(SanType::DnsName);
+        self.serving(names.iter().map(name).collect::<Result<_, _>>().map_err(AuthorityError::Broken)?)
+    }
+
+    fn serving(&self, names: Vec<SanType>) -> Result<(String, String), AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::Broken)?;
         let mut params = self.leaf(LIFETIME);
-        let name = |name: &String| name.as_str().try_into().map(SanType::DnsName);
-        params.subject_alt_names =
-            names.iter().map(name).collect::<Result<_, _>>().map_err(AuthorityError::Broken)?;
+        params.subject_alt_names = names;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let signed = params.signed_by(&key, &self.issuer).map_err(AuthorityError::Broken)?;
         Ok((signed.pem() + &self.chain, key.serialize_pem()))
@@ -188,14 +188,10 @@ fn generate() -> Result<(String, String), AuthorityError> {
     Ok((root.pem(), key.serialize_pem()))
 }
 
-fn write_private(path: &Path, text: &str) -> Result<(), AuthorityError> {
-    fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|source| AuthorityError::file(path, source))
+/// Enough of a SHA-256 to tell things apart, in hex.
+fn short_hash(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Why there is no authority.
@@ -210,13 +206,46 @@ pub enum AuthorityError {
         #[source]
         source: std::io::Error,
     },
-    /// The root is not a certificate.
+    /// A part is no certificate.
+    #[error("{0} holds no certificate that can be read: put PEM there, or remove it together with its key")]
+    NotACertificate(&'static str),
+    /// Not yet, or not any more.
     #[error(
-        "the authority's certificate is not one; remove it together with its key to make a new authority"
+        "the certificate of {subject} in {part} is valid from {from} to {until} only: supply one that is valid now"
     )]
-    NotACertificate,
+    OutOfTime {
+        /// Where it is.
+        part: &'static str,
+        /// Whose it is.
+        subject: String,
+        /// First moment.
+        from: OffsetDateTime,
+        /// Last moment.
+        until: OffsetDateTime,
+    },
+    /// A certificate that may not sign others.
+    #[error(
+        "the certificate of {subject} in {part} may not sign others: {lacks}; supply a CA's (cert-manager: isCA: true)"
+    )]
+    NotACa {
+        /// Where it is.
+        part: &'static str,
+        /// Whose it is.
+        subject: String,
+        /// What it should have.
+        lacks: &'static str,
+    },
+    /// A Secret without what is needed.
+    #[error("the authority's Secret cannot be used: {0}")]
+    Secret(String),
+    /// What it signs does not lead to its roots.
+    #[error(
+        "nobody who trusts ca.crt would believe what tls.crt signs: {0}; tls.crt must hold the whole chain, signing certificate \
+         first, and ca.crt the root that it leads to"
+    )]
+    NotBelieved(String),
     /// Certificate and key do not belong together.
-    #[error("the authority's key is not its certificate's")]
+    #[error("tls.key is not the key of tls.crt's first certificate: supply the two together")]
     AnotherKey,
     /// An intermediate without a root.
     #[error("the authority's certificate is not a root and ca.crt does not say whom to trust")]
@@ -252,6 +281,11 @@ mod tests {
 
     use super::*;
 
+    fn fresh() -> Authority {
+        let (root, key) = Authority::make().unwrap();
+        Authority::from_pem(&root, &key, None).unwrap()
+    }
+
     fn identity() -> SpiffeId {
         SpiffeId::new("cluster.local", "default", "web").unwrap()
     }
@@ -265,8 +299,7 @@ mod tests {
     /// CA-01: a request that asks for more gets the authenticated identity only.
     #[test]
     fn only_the_authenticated_identity_is_signed() {
-        let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::open(folder.path()).unwrap();
+        let authority = fresh();
         let greedy = request(|params| {
             params.subject_alt_names =
                 vec![SanType::URI("spiffe://cluster.local/ns/istio-system/sa/admin".try_into().unwrap())];
@@ -280,8 +313,7 @@ mod tests {
     /// CA-05 and CA-06.
     #[test]
     fn what_is_not_a_small_request_with_a_curve_key_is_refused_and_lifetimes_are_bounded() {
-        let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::open(folder.path()).unwrap();
+        let authority = fresh();
         let sign = |csr: &[u8], seconds| {
             authority.sign(csr, &identity(), &Workload::default(), Some(Duration::from_secs(seconds)))
         };
@@ -294,12 +326,64 @@ mod tests {
         let pem = sign(&request(|_| {}), 0).unwrap();
         let (from, until) = validity(&certificates(&pem).unwrap()[0]).unwrap();
         assert_eq!(until.duration_since(from).unwrap(), SHORTEST + BACKDATED);
+        let pem = sign(&request(|_| {}), 10 * 365 * 24 * 3600).unwrap();
+        let (from, until) = validity(&certificates(&pem).unwrap()[0]).unwrap();
+        assert_eq!(until.duration_since(from).unwrap(), LIFETIME + BACKDATED);
     }
 
+    /// A certificate for `key`, signed by `issuer` or itself.
+    fn made(
+        issuer: Option<&Issuer<'_, KeyPair>>,
+        key: &KeyPair,
+        adjust: impl FnOnce(&mut CertificateParams),
+    ) -> String {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, format!("{} signs", issuer.is_some()));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        adjust(&mut params);
+        let signed = match issuer {
+            Some(issuer) => params.signed_by(key, issuer),
+            None => params.self_signed(key),
+        };
+        signed.unwrap().pem()
+    }
+
+    /// RO-05: what proxies would not believe does not become the authority.
     #[test]
-    fn the_authority_is_the_same_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = Authority::open(folder.path()).unwrap().root().to_owned();
-        assert_eq!(Authority::open(folder.path()).unwrap().root(), first);
+    fn a_pair_that_cannot_sign_is_refused_with_what_to_do() {
+        let key = KeyPair::generate().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let day = time::Duration::DAY;
+        let own = |adjust: &dyn Fn(&mut CertificateParams)| made(None, &key, adjust);
+        let refused = |certificates: &str, roots: Option<&str>| {
+            let opened = Authority::from_pem(certificates, &key.serialize_pem(), roots);
+            opened.err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(refused(&own(&|_| {}), None), "");
+        let expired = own(&|params| params.not_after = now - day);
+        let early = own(&|params| params.not_before = now + day);
+        let leaf = own(&|params| params.is_ca = IsCa::ExplicitNoCa);
+        let not_for_signing = own(&|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]);
+        let root_key = KeyPair::generate().unwrap();
+        let root = made(None, &root_key, |_| {});
+        let issuer = Issuer::from_ca_cert_pem(&root, root_key).unwrap();
+        let intermediate = made(Some(&issuer), &key, |_| {});
+        let another = made(None, &KeyPair::generate().unwrap(), |_| {});
+        for (certificates, roots, told) in [
+            (expired.as_str(), None, "valid now"),
+            (&early, None, "valid now"),
+            (&leaf, None, "basicConstraints"),
+            (&not_for_signing, None, "keyCertSign"),
+            (&intermediate, None, "ca.crt"),
+            (&intermediate, Some(another.as_str()), "leads to"),
+            (&intermediate, Some("nothing"), "ca.crt holds no certificate"),
+            (&intermediate, Some(&root), ""),
+            (&another, None, "tls.key"),
+            ("nothing", None, "tls.crt holds no certificate"),
+        ] {
+            let error = refused(certificates, roots);
+            assert!(error.contains(told) && error.is_empty() == told.is_empty(), "{told}: {error}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `mesh-control`: reads objects, signs certificates, and tells every proxy what concerns it.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -10,7 +10,7 @@ use kube::Client;
 use mesh_control::admin;
 use mesh_control::admission;
 use mesh_control::allotments::Allotments;
-use mesh_control::ca::Authority;
+use mesh_control::ca::keeper::{Keeper, Standing};
 use mesh_control::cluster;
 use mesh_control::dns;
 use mesh_control::jwks;
@@ -41,11 +41,11 @@ async fn main() -> anyhow::Result<()> {
         true => Some(Client::try_default().await.context("finding the API server")?),
         false => None,
     };
-    let Start { authority, verifier, changes, allotments } = match &cluster {
+    let Start { standing, keeper, verifier, changes, allotments } = match &cluster {
         Some(client) => start_on_cluster(client, &settings, &stop).await?,
         None => start_on_files(&settings)?,
     };
-    let plane = Plane::new(authority, verifier);
+    let plane = Plane::new(standing, verifier);
     let listener = bind(settings.listen).await?;
     let pages = bind(settings.admin).await?;
     let dns = match settings.dns {
@@ -61,7 +61,11 @@ async fn main() -> anyhow::Result<()> {
         None => None,
     };
     if let Some(file) = &settings.root_out {
-        publish_root(file, plane.root()).with_context(|| format!("writing {}", file.display()))?;
+        publish_root(file, &plane.root()).with_context(|| format!("writing {}", file.display()))?;
+        tokio::spawn(keep_root_published(file.clone(), Arc::clone(&plane)));
+    }
+    if let Some(keeper) = keeper {
+        tokio::spawn(keeper.keep(Arc::clone(&plane), stop.clone()));
     }
     tracing::info!(address = %settings.listen, "serving proxies");
     if let Some(client) = cluster {
@@ -78,7 +82,7 @@ async fn main() -> anyhow::Result<()> {
         Some(address) => {
             let listener = bind(address).await?;
             let (authority, names) = (Arc::clone(&plane), settings.admission.names());
-            let issue = move || Ok(authority.authority().server_named(&names)?);
+            let issue = move || Ok(authority.standing().authority.server_named(&names)?);
             let injection = settings.admission.injection();
             let server = admission::server::serve(listener, injection, Box::new(issue), stop.clone());
             Some(tokio::spawn(server))
@@ -101,7 +105,9 @@ async fn main() -> anyhow::Result<()> {
 
 /// Where everything comes from.
 struct Start {
-    authority: Authority,
+    standing: Standing,
+    /// Of an authority in files.
+    keeper: Option<Keeper>,
     verifier: Verifier,
     changes: mpsc::Receiver<Change>,
     /// A cluster gives its services their addresses itself.
@@ -111,8 +117,11 @@ struct Start {
 fn start_on_files(settings: &Settings) -> anyhow::Result<Start> {
     let state = settings.state.as_deref().context("--state is missing")?;
     let keys = settings.token_keys.as_deref().context("--token-keys is missing")?;
+    let pace = settings.pace.pace();
+    let (keeper, standing) = Keeper::open(state, pace).context("opening the certificate authority")?;
     Ok(Start {
-        authority: Authority::open(state).context("opening the certificate authority")?,
+        standing,
+        keeper: Some(keeper),
         verifier: Verifier::new(keys),
         changes: watch(settings.source.clone()).context("following the objects")?,
         allotments: Some(Allotments::open(state)),
@@ -128,20 +137,25 @@ async fn start_on_cluster(
     let authority = cluster::authority::open(client, namespace).await;
     let scope =
         kubernetes::Scope { namespaces: settings.cluster.namespaces.clone(), ..kubernetes::Scope::default() };
+    let authority =
+        authority.with_context(|| format!("opening the certificate authority in namespace {namespace}"))?;
     Ok(Start {
-        authority: authority
-            .with_context(|| format!("opening the certificate authority in namespace {namespace}"))?,
+        standing: Standing::alone(authority),
+        keeper: None,
         verifier: Verifier::Review(Reviewer::new(client.clone())),
         changes: kubernetes::watch(client.clone(), scope, stop.clone()),
         allotments: None,
     })
 }
 
-/// What only the leader among the replicas does.
+/// What only the leader among the replicas does, and the following of the authority's Secret, which all do.
 fn write_to_cluster(client: &Client, settings: &Settings, plane: &Arc<Plane>, stop: &CancellationToken) {
     let Cluster { namespace, pod, .. } = &settings.cluster;
     let terms = cluster::leader::Terms::default();
     let leads = cluster::leader::run(client.clone(), namespace, pod.clone(), terms, stop.clone());
+    let follow =
+        cluster::authority::follow(client.clone(), namespace.clone(), Arc::clone(plane), stop.clone());
+    tokio::spawn(follow);
     tokio::spawn(cluster::roots::publish(client.clone(), Arc::clone(plane), leads.clone(), stop.clone()));
     tokio::spawn(cluster::webhooks::keep(client.clone(), Arc::clone(plane), leads.clone(), stop.clone()));
     tokio::spawn(cluster::status::write(client.clone(), Arc::clone(plane), leads, stop.clone()));
@@ -156,6 +170,17 @@ fn publish_root(file: &Path, root: &str) -> std::io::Result<()> {
     let part = file.with_extension("part");
     std::fs::write(&part, root)?;
     std::fs::rename(part, file)
+}
+
+/// New proxies read it when they start.
+async fn keep_root_published(file: PathBuf, plane: Arc<Plane>) {
+    let mut standings = plane.standings();
+    while standings.changed().await.is_ok() {
+        let anchors = standings.borrow_and_update().anchors.clone();
+        if let Err(error) = publish_root(&file, &anchors) {
+            tracing::error!(%error, file = %file.display(), "the trust anchors are not published");
+        }
+    }
 }
 
 /// Keys of token issuers, fetched beside the following of objects.

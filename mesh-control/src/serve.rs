@@ -7,13 +7,13 @@ mod config;
 mod identity;
 mod incoming;
 mod judge;
+mod own;
 mod registry;
 mod translate;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mesh_core::wire::MAX_MESSAGE;
@@ -24,24 +24,23 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
-use tonic::transport::{Identity as TlsIdentity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 
 pub use registry::{ProxyStatus, Registry};
 
 use crate::api::core::Pod;
-use crate::ca::Authority;
+use crate::ca::keeper::Standing;
 use crate::tokens::{Caller, Verifier};
 use crate::view::View;
-
-/// For a TLS handshake with a proxy.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// What the services share.
 pub struct Plane {
     view: ArcSwap<View>,
     generation: watch::Sender<u64>,
     revision: AtomicU64,
-    authority: Authority,
+    standing: watch::Sender<Arc<Standing>>,
+    /// Why the authority that the user has given is not used.
+    refused_authority: watch::Sender<Option<String>>,
     verifier: Verifier,
     registry: Registry,
     judge: judge::Judge,
@@ -50,12 +49,13 @@ pub struct Plane {
 
 impl Plane {
     /// A plane that knows nothing yet.
-    pub fn new(authority: Authority, verifier: Verifier) -> Arc<Self> {
+    pub fn new(standing: Standing, verifier: Verifier) -> Arc<Self> {
         Arc::new(Self {
             view: ArcSwap::from_pointee(View::default()),
             generation: watch::Sender::new(0),
             revision: AtomicU64::new(0),
-            authority,
+            standing: watch::Sender::new(Arc::new(standing)),
+            refused_authority: watch::Sender::new(None),
             verifier,
             registry: Registry::default(),
             judge: judge::Judge::start(),
@@ -101,14 +101,38 @@ impl Plane {
         &self.registry
     }
 
-    /// Who signs.
-    pub const fn authority(&self) -> &Authority {
-        &self.authority
+    /// Who signs, and whom proxies are to trust.
+    pub fn standing(&self) -> Arc<Standing> {
+        Arc::clone(&self.standing.borrow())
     }
 
-    /// The mesh's root, PEM.
-    pub fn root(&self) -> &str {
-        self.authority.root()
+    /// Changes when another signs, or others are to be trusted.
+    pub fn standings(&self) -> watch::Receiver<Arc<Standing>> {
+        self.standing.subscribe()
+    }
+
+    /// Puts another authority in force; every stream follows.
+    pub fn stand(&self, standing: Standing) {
+        self.standing.send_replace(Arc::new(standing));
+    }
+
+    /// Notes why the authority that the user has given is not used, or that nothing is wrong. True if that is new.
+    pub fn refuse_authority(&self, why: Option<String>) -> bool {
+        self.refused_authority.send_if_modified(|before| {
+            let differs = *before != why;
+            *before = why;
+            differs
+        })
+    }
+
+    /// Why the authority that the user has given is not used.
+    pub fn refused_authority(&self) -> Option<String> {
+        self.refused_authority.borrow().clone()
+    }
+
+    /// Whom to trust, PEM.
+    pub fn root(&self) -> String {
+        self.standing().anchors.clone()
     }
 
     /// Who calls, by the token in the call's metadata. The pod it is bound to must exist with the same UID and service
@@ -152,11 +176,9 @@ impl Plane {
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let address: SocketAddr = listener.local_addr()?;
-        let (certificate, key) = self.authority.server(address.ip())?;
-        let tls = ServerTlsConfig::new().identity(TlsIdentity::from_pem(certificate, key)).timeout(HANDSHAKE);
+        let own = Arc::new(own::Certificate::new(self.standings(), address.ip())?);
         let configuration = ConfigServer::new(config::Service::new(Arc::clone(self), stop.clone()));
         Server::builder()
-            .tls_config(tls)?
             .concurrency_limit_per_connection(64)
             .max_concurrent_streams(64)
             .http2_keepalive_interval(Some(config::KEEP_ALIVE))
@@ -165,7 +187,7 @@ impl Plane {
                 configuration.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE),
             )
             .add_service(IdentityServer::new(identity::Service::new(Arc::clone(self))))
-            .serve_with_incoming_shutdown(incoming::connections(listener), stop.cancelled_owned())
+            .serve_with_incoming_shutdown(incoming::connections(listener, own), stop.cancelled_owned())
             .await?;
         Ok(())
     }

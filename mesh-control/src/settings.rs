@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::ca::succession::Pace;
 use crate::source::kubernetes::DEFAULT_NAMESPACES;
 
 /// The control plane of the mesh.
@@ -38,6 +40,8 @@ pub struct Settings {
     /// A file to which the mesh's root certificate is written once we serve.
     #[arg(long)]
     pub root_out: Option<PathBuf>,
+    #[command(flatten)]
+    pub pace: AuthorityPace,
     /// Injection and validation of objects for a cluster's API server.
     #[command(flatten)]
     pub admission: crate::admission::Flags,
@@ -58,4 +62,28 @@ pub struct Cluster {
     /// Also serve Ingresses of class `nginx`; only where no ingress-nginx does.
     #[arg(long)]
     pub claim_nginx: bool,
+}
+
+/// How fast one certificate authority follows another; for tests, and for who must be fast.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AuthorityPace {
+    /// Seconds that a new authority is introduced at least before it signs.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub authority_introduce: u64,
+    /// Seconds within which proxies renew once a new authority signs.
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    pub authority_renew: u64,
+    /// Seconds that the old authority is trusted after that. Less than a day cuts off proxies that could not renew.
+    #[arg(long, default_value_t = 86_700, value_name = "SECONDS")]
+    pub authority_retire: u64,
+}
+
+impl AuthorityPace {
+    /// What was asked for.
+    pub fn pace(&self) -> Pace {
+        let [introduce, renew, retire] =
+            [self.authority_introduce, self.authority_renew, self.authority_retire];
+        let [introduce, renew, retire] = [introduce, renew, retire].map(Duration::from_secs);
+        Pace { introduce, renew, retire, ..Pace::default() }
+    }
 }

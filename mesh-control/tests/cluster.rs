@@ -27,6 +27,7 @@ use kube::Client;
 use mesh_control::api::core::{Pod, Secret, Service};
 use mesh_control::api::discovery::EndpointSlice;
 use mesh_control::api::networking::VirtualService;
+use mesh_control::ca::keeper::Standing;
 use mesh_control::cluster::{authority, leader, roots, status, webhooks};
 use mesh_control::serve::Plane;
 use mesh_control::source::Change;
@@ -145,7 +146,7 @@ async fn a_control_plane_on_a_real_api_server() {
     timeout(PATIENCE, second.wait_for(|leads| *leads)).await.unwrap().unwrap();
 
     // The root in every namespace, and what became of an object.
-    let plane = Plane::new(authority, reviewer);
+    let plane = Plane::new(Standing::alone(authority), reviewer);
     tokio::spawn(roots::publish(control.clone(), Arc::clone(&plane), second.clone(), stop.clone()));
     tokio::spawn(status::write(control.clone(), Arc::clone(&plane), second.clone(), stop.clone()));
     chart::create_all(&client, chart::definitions()).await;

@@ -1,14 +1,16 @@
 //! Control plane and a proxy's side of the stream in one process: what travels when something changes, and what does not.
 #![expect(clippy::unwrap_used, reason = "in a test, what cannot be unwrapped is the failure")]
 
+#[path = "support/tokens.rs"]
+mod tokens;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use mesh_control::ca::Authority;
+use mesh_control::ca::keeper::Keeper;
+use mesh_control::ca::succession::Pace;
 use mesh_control::serve::Plane;
 use mesh_control::source::Change;
 use mesh_control::source::files::load_text;
@@ -34,7 +36,9 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Streaming};
+use tonic::{Code, Streaming};
+
+use tokens::{Tokens, bearing, now};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Long enough to say that nothing comes.
@@ -69,8 +73,8 @@ impl Control {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tokens = Tokens::new(&folder.path().join("keys.json"));
-        let authority = Authority::open(&folder.path().join("state")).unwrap();
-        let plane = Plane::new(authority, Verifier::new(&folder.path().join("keys.json")));
+        let (_, standing) = Keeper::open(&folder.path().join("state"), Pace::default()).unwrap();
+        let plane = Plane::new(standing, Verifier::new(&folder.path().join("keys.json")));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
@@ -115,50 +119,6 @@ impl Control {
 
 fn root() -> Root {
     Root::Host { host: Host::parse("web").unwrap(), port: 80 }
-}
-
-struct Tokens(EncodingKey);
-
-impl Tokens {
-    fn new(file: &Path) -> Self {
-        let pair = rcgen::KeyPair::generate().unwrap();
-        let key = EncodingKey::from_ec_der(pair.serialized_der());
-        let mut public = Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap();
-        public.common.key_id = Some("k".into());
-        std::fs::write(file, serde_json::json!({ "keys": [public] }).to_string()).unwrap();
-        Self(key)
-    }
-
-    fn sign(&self, account: &str, uid: &str, audience: &str) -> String {
-        self.sign_until(now() + 600, account, uid, audience)
-    }
-
-    fn sign_until(&self, end: u64, account: &str, uid: &str, audience: &str) -> String {
-        let claims = serde_json::json!({
-            "iss": "mesh-runner", "aud": [audience], "iat": now(), "exp": end,
-            "sub": format!("system:serviceaccount:default:{account}"),
-            "kubernetes.io": {
-                "namespace": "default", "pod": {"name": "web-1", "uid": uid}, "serviceaccount": {"name": account},
-            },
-        });
-        let header = Header { kid: Some("k".into()), ..Header::new(Algorithm::ES256) };
-        jsonwebtoken::encode(&header, &claims, &self.0).unwrap()
-    }
-
-    fn authorized<T>(&self, message: T, account: &str, uid: &str) -> Request<T> {
-        bearing(message, &self.sign(account, uid, AUDIENCE))
-    }
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
-}
-
-fn bearing<T>(message: T, token: &str) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-    request
 }
 
 struct Client {

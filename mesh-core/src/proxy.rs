@@ -182,6 +182,7 @@ fn notifier(
             shared.metrics.count(Counter::Certificates);
             changed();
         }
+        Event::Trust => changed(),
         Event::Connected => shared.metrics.set_connected(true),
         Event::Disconnected => {
             shared.metrics.set_connected(false);

@@ -13,6 +13,7 @@ mod channel;
 mod held;
 mod state;
 mod stream;
+mod trust;
 mod usable;
 
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{Key, Role, Root};
@@ -76,6 +77,8 @@ pub enum Event {
     Refused(Key, String),
     /// A certificate was taken into use.
     Certificate,
+    /// Others are trusted from now on; the certificate stays.
+    Trust,
     /// The stream is up.
     Connected,
     /// The stream is lost; what is held stays in use.
@@ -100,8 +103,9 @@ pub async fn run(
     if let Some(store) = &store {
         state::restore(store, &handles, &mut held);
     }
-    let certificates = certificate::keep(&settings, &handles, store.as_ref());
-    let configuration = stream::follow(&settings, &handles, store.as_ref(), &mut held, questions);
+    let (told, trust) = watch::channel(None);
+    let certificates = certificate::keep(&settings, &handles, store.as_ref(), trust);
+    let configuration = stream::follow(&settings, &handles, store.as_ref(), &mut held, questions, told);
     tokio::select! {
         () = certificates => {}
         () = configuration => {}

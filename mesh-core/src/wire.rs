@@ -17,6 +17,9 @@ pub mod v1 {
 /// The name in the control plane's own certificate, whatever address it is dialled at.
 pub const CONTROL_NAME: &str = "mesh-control.mesh-system.svc";
 
+/// Capability of proxies that take whom to trust from the stream, acknowledge it, and renew when told.
+pub const TRUST: &str = "trust/1";
+
 /// Largest message either side accepts, in bytes: a route table of 10,000 rules fits well.
 pub const MAX_MESSAGE: usize = 32 * 1024 * 1024;
 

@@ -49,13 +49,13 @@ pub async fn publish(
 
 /// True if every namespace has the root.
 async fn write(client: &Client, plane: &Plane, written: &mut BTreeMap<String, String>) -> bool {
-    let view = plane.view();
+    let (view, root) = (plane.view(), plane.root());
     let namespaces: Vec<_> =
         view.world().all::<Namespace>().map(|namespace| namespace.name().to_owned()).collect();
     written.retain(|namespace, _| namespaces.contains(namespace));
     let mut complete = true;
     for namespace in namespaces {
-        if written.get(&namespace).is_some_and(|root| root == plane.root()) {
+        if written.get(&namespace).is_some_and(|held| *held == root) {
             continue;
         }
         let path = format!("/api/v1/namespaces/{namespace}/configmaps/{CONFIG_MAP}");
@@ -63,10 +63,10 @@ async fn write(client: &Client, plane: &Plane, written: &mut BTreeMap<String, St
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": CONFIG_MAP, "labels": {"app.kubernetes.io/part-of": "mesh"}},
-            "data": {KEY: plane.root()},
+            "data": {KEY: root},
         });
         match send(client, Method::Apply, &path, Some(&map)).await {
-            Ok(_) => drop(written.insert(namespace, plane.root().to_owned())),
+            Ok(_) => drop(written.insert(namespace, root.clone())),
             // The namespace is being deleted.
             Err(error) if matches!(error.code(), Some(404)) => {}
             Err(error) => {

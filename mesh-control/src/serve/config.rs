@@ -17,9 +17,10 @@ use mesh_core::wire::v1::config_server::Config;
 use mesh_core::wire::v1::subscribe_request::Kind as Ask;
 use mesh_core::wire::v1::subscribe_response::Kind as Answer;
 use mesh_core::wire::v1::{
-    Acknowledgement, Hello, Interest, Member, NotFound, SubscribeRequest, SubscribeResponse, Update, Welcome,
+    Acknowledgement, Hello, Interest, Member, NotFound, SubscribeRequest, SubscribeResponse, Trust, Update,
+    Welcome,
 };
-use mesh_core::wire::{Encoded, decode_root, encode_root};
+use mesh_core::wire::{Encoded, TRUST, decode_root, encode_root};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
@@ -29,6 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Plane;
 use super::registry::ProxyStatus;
+use crate::ca::keeper::Standing;
 use crate::tokens::Caller;
 use crate::view::Proxy;
 
@@ -83,6 +85,7 @@ impl Config for Service {
             sequence: 0,
             acked: 0,
             refused: BTreeMap::new(),
+            trusts: String::new(),
         };
         tokio::spawn(session.run(asks, self.stop.clone()));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))
@@ -133,6 +136,8 @@ struct Session {
     acked: u64,
     /// What it refused of the last update of each root.
     refused: BTreeMap<Root, Vec<String>>,
+    /// Id of the trust anchors that it has acknowledged last.
+    trusts: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,11 +176,16 @@ impl Session {
         generations: &mut watch::Receiver<u64>,
     ) -> String {
         tracing::info!(proxy = self.hello.proxy, role = self.hello.role, "stream begun");
+        let mut standings = self.plane.standings();
+        standings.mark_unchanged();
         let welcome = Welcome {
-            trust_anchors: self.plane.root().to_owned(),
+            trust_anchors: standings.borrow().anchors.clone(),
             control_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         if let Err(reason) = self.send(Answer::Welcome(welcome)).await {
+            return reason;
+        }
+        if let Err(reason) = self.tell_trust(&mut standings).await {
             return reason;
         }
         self.held.insert(Root::Own, Held::Nothing);
@@ -203,9 +213,28 @@ impl Session {
                 changed = generations.changed(), if self.pending.is_none() => if changed.is_err() {
                     return "the control plane stops".to_owned();
                 },
+                // The plane is ours as well, so its sender cannot be gone.
+                Ok(()) = standings.changed() => if let Err(reason) = self.tell_trust(&mut standings).await {
+                    return reason;
+                },
                 () = late => return "an update was not acknowledged in 30 s".to_owned(),
             }
         }
+    }
+
+    /// Whom to trust and who signs, if the proxy understands that.
+    async fn tell_trust(&self, standings: &mut watch::Receiver<Arc<Standing>>) -> Result<(), String> {
+        let standing = Arc::clone(&standings.borrow_and_update());
+        if !self.hello.capabilities.iter().any(|capability| capability == TRUST) {
+            return Ok(());
+        }
+        let trust = Trust {
+            anchors: standing.anchors.clone(),
+            id: standing.id.clone(),
+            signer: standing.authority.id().to_owned(),
+            renew_within_seconds: u32::try_from(standing.renew.as_secs()).unwrap_or(u32::MAX),
+        };
+        self.send(Answer::Trust(trust)).await
     }
 
     fn take(&mut self, ask: SubscribeRequest) -> Result<(), String> {
@@ -213,6 +242,11 @@ impl Session {
             Some(Ask::Interest(interest)) => self.subscribe(interest),
             Some(Ask::Acknowledgement(acknowledgement)) => {
                 self.acknowledge(acknowledgement);
+                Ok(())
+            }
+            Some(Ask::TrustTaken(taken)) => {
+                self.trusts = taken.id;
+                self.report(self.pending.is_none());
                 Ok(())
             }
             Some(Ask::Hello(_)) => Err("a second hello".to_owned()),
@@ -328,6 +362,7 @@ impl Session {
             acked: self.acked,
             in_sync,
             refused: self.refused.values().flatten().cloned().collect(),
+            trusts: self.trusts.clone(),
             stream: self.stream,
         });
     }

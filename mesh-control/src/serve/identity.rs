@@ -32,12 +32,13 @@ impl Identity for Service {
         let workload = view.workload(&caller.namespace, &caller.pod).unwrap_or_default();
         let lifetime =
             (request.lifetime_seconds > 0).then(|| Duration::from_secs(request.lifetime_seconds.into()));
-        let certificates = self
-            .plane
+        let standing = self.plane.standing();
+        let certificates = standing
             .authority
             .sign(&request.csr, &identity, &workload, lifetime)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         tracing::info!(%identity, pod = caller.pod, "certificate signed");
-        Ok(Response::new(SignResponse { certificates, trust_anchors: self.plane.root().to_owned() }))
+        let (trust_anchors, signer) = (standing.anchors.clone(), standing.authority.id().to_owned());
+        Ok(Response::new(SignResponse { certificates, trust_anchors, signer }))
     }
 }

@@ -1,4 +1,5 @@
-//! Connections as they come in, no more than a bound at once: whoever comes later waits in the listener's queue.
+//! Connections as they come in, after their TLS handshake; no more than a bound at once: whoever comes later waits in the
+//! listener's queue.
 
 use std::io;
 use std::pin::Pin;
@@ -6,26 +7,52 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::Stream;
 use futures_util::stream::unfold;
+use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use super::own::Certificate;
 
 /// Several times what a large mesh has proxies; each costs a file descriptor and some tens of KiB.
 const CONNECTIONS: usize = 16_384;
+/// For a TLS handshake with a proxy.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// After accepting failed, for example because file descriptors have run out.
 const REST: Duration = Duration::from_millis(50);
 
-/// Accepts for as long as it is polled.
-pub(super) fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
+/// Accepts for as long as it is polled. Handshakes do not wait for each other.
+pub(super) fn connections(
+    listener: TcpListener,
+    own: Arc<Certificate>,
+) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    unfold((listener, places), async |(listener, places)| {
+    let accepted = unfold((listener, places), async |(listener, places)| {
         let place = Arc::clone(&places).acquire_owned().await.ok()?;
         let stream = accept(&listener).await;
-        Some((Ok(Connection { stream, _place: place }), (listener, places)))
-    })
+        Some(((stream, place), (listener, places)))
+    });
+    accepted
+        .map(move |(stream, place)| shake(stream, place, Arc::clone(&own)))
+        .buffer_unordered(CONNECTIONS)
+        .filter_map(|shaken| std::future::ready(shaken.map(Ok)))
+}
+
+async fn shake(stream: TcpStream, place: OwnedSemaphorePermit, own: Arc<Certificate>) -> Option<Connection> {
+    let acceptor = TlsAcceptor::from(own.config());
+    match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Some(Connection { stream, _place: place }),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "no TLS with a proxy");
+            None
+        }
+        Err(_) => None,
+    }
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
@@ -46,7 +73,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 
 /// A connection that gives its place back when it ends.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: TlsStream<TcpStream>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -54,7 +81,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.stream.get_ref().0.connect_info()
     }
 }
 

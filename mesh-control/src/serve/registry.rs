@@ -30,6 +30,8 @@ pub struct ProxyStatus {
     pub in_sync: bool,
     /// What it refused of its last updates, `key: reason`.
     pub refused: Vec<String>,
+    /// Id of the trust anchors that it has acknowledged; empty for one that cannot.
+    pub trusts: String,
     /// Tells one stream of a proxy from its next.
     #[serde(skip)]
     pub(super) stream: u64,
@@ -39,6 +41,11 @@ impl Registry {
     /// All connected proxies.
     pub fn list(&self) -> Vec<ProxyStatus> {
         self.lock().values().cloned().collect()
+    }
+
+    /// Whether every connected proxy has acknowledged these trust anchors.
+    pub fn all_trust(&self, id: &str) -> bool {
+        self.lock().values().all(|proxy| proxy.trusts == id)
     }
 
     pub(super) fn put(&self, status: ProxyStatus) {

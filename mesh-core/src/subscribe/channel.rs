@@ -8,6 +8,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use super::Settings;
+use crate::tls::MeshTls;
 use crate::wire::CONTROL_NAME;
 
 /// Deadline for connecting, handshake included.
@@ -16,9 +17,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connects.
-pub(super) async fn connect(settings: &Settings) -> Result<Channel, ChannelError> {
-    let anchors = read(&settings.anchors_file).await?;
+/// Connects. Trusted are the anchors of the file and those that we hold: either may have been told of a new authority first.
+pub(super) async fn connect(settings: &Settings, tls: &MeshTls) -> Result<Channel, ChannelError> {
+    let given = read(&settings.anchors_file).await?;
+    let anchors = format!("{given}\n{}", tls.trust_anchors().unwrap_or_default());
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(anchors)).domain_name(CONTROL_NAME);
     Endpoint::from_shared(settings.control.clone())
         .and_then(|endpoint| endpoint.tls_config(tls))

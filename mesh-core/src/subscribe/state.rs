@@ -18,22 +18,19 @@ use crate::model::{Resource, Root};
 use crate::snapshot::compile;
 
 /// A proxy's key and certificates, PEM.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Credentials {
     pub(super) chain: String,
     pub(super) key: Zeroizing<String>,
     pub(super) trust_anchors: String,
+    /// Who signed, in the control plane's words; empty when it did not say.
+    #[serde(default)]
+    pub(super) signer: String,
 }
 
 /// The folder.
 pub(super) struct Store {
     folder: PathBuf,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SavedCredentials {
-    chain: String,
-    key: Zeroizing<String>,
-    trust_anchors: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,17 +48,11 @@ impl Store {
     }
 
     pub(super) fn credentials(&self) -> Option<Credentials> {
-        let saved: SavedCredentials = self.load("credentials.json")?;
-        Some(Credentials { chain: saved.chain, key: saved.key, trust_anchors: saved.trust_anchors })
+        self.load("credentials.json")
     }
 
     pub(super) fn save_credentials(&self, held: &Credentials) -> io::Result<()> {
-        let saved = SavedCredentials {
-            chain: held.chain.clone(),
-            key: held.key.clone(),
-            trust_anchors: held.trust_anchors.clone(),
-        };
-        self.save("credentials.json", &saved)
+        self.save("credentials.json", held)
     }
 
     pub(super) fn save_config(&self, held: &Held) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -12,19 +12,20 @@ use tonic::Streaming;
 use super::channel::{authorized, chain, connect};
 use super::held::Held;
 use super::state::Store;
-use super::{Backoff, Event, Handles, Settings};
+use super::{Backoff, Event, Handles, Settings, trust};
 use crate::model::{Role, Root};
 use crate::snapshot::compile;
 use crate::wire::v1::config_client::ConfigClient;
 use crate::wire::v1::subscribe_request::Kind as Ask;
 use crate::wire::v1::subscribe_response::Kind as Answer;
 use crate::wire::v1::{
-    Acknowledgement, Hello, Interest, SubscribeRequest, SubscribeResponse, Subscription, Update,
+    Acknowledgement, Hello, Interest, SubscribeRequest, SubscribeResponse, Subscription, Trust, TrustTaken,
+    Update,
 };
 use crate::wire::{MAX_MESSAGE, encode_key, encode_root};
 
 /// What this build can do; a resource that requires something else is refused.
-pub(super) const CAPABILITIES: &[&str] = &["model/1"];
+pub(super) const CAPABILITIES: &[&str] = &["model/1", crate::wire::TRUST];
 
 /// Messages on their way to the control plane.
 const OUTGOING: usize = 256;
@@ -38,10 +39,11 @@ pub(super) async fn follow(
     store: Option<&Store>,
     held: &mut Held,
     mut questions: mpsc::Receiver<Root>,
+    told: watch::Sender<Option<Trust>>,
 ) {
     let mut backoff = Backoff::new();
     loop {
-        let mut session = match Session::open(settings, held).await {
+        let mut session = match Session::open(settings, handles, held).await {
             Ok(session) => session,
             Err(error) => {
                 tracing::warn!(%error, "no stream to the control plane; trying again");
@@ -51,7 +53,9 @@ pub(super) async fn follow(
             }
         };
         (handles.notify)(Event::Connected);
-        let ended = session.serve(handles, store, held, &mut questions).await;
+        let ended = session.serve(handles, store, held, &mut questions, &told).await;
+        // Until there is a stream again, what comes with a certificate is the latest that is known.
+        told.send_replace(None);
         (handles.notify)(Event::Disconnected);
         tracing::warn!(reason = %ended, "the stream to the control plane is lost; going on with what is held");
         // One that has delivered was a good one: whoever waits for a name should not wait for old failures as well.
@@ -77,8 +81,8 @@ struct Session {
 }
 
 impl Session {
-    async fn open(settings: &Settings, held: &Held) -> Result<Self, String> {
-        let channel = connect(settings).await.map_err(|error| chain(&error))?;
+    async fn open(settings: &Settings, handles: &Handles, held: &Held) -> Result<Self, String> {
+        let channel = connect(settings, &handles.tls).await.map_err(|error| chain(&error))?;
         let (outgoing, queued) = mpsc::channel(OUTGOING);
         let first = [
             Ask::Hello(hello(settings)),
@@ -105,13 +109,19 @@ impl Session {
         store: Option<&Store>,
         held: &mut Held,
         questions: &mut mpsc::Receiver<Root>,
+        told: &watch::Sender<Option<Trust>>,
     ) -> String {
         loop {
             tokio::select! {
                 message = self.incoming.message() => match message {
                     Ok(Some(message)) => {
-                        let more = self.drain();
-                        let answered = take(held, handles, std::iter::once(message).chain(more).collect());
+                        let mut messages = vec![message];
+                        messages.extend(self.drain());
+                        let taken = trust::take(handles, told, &mut messages);
+                        if let Err(reason) = self.tell_taken(taken).await {
+                            return reason;
+                        }
+                        let answered = take(held, handles, messages);
                         save(store, held);
                         self.delivered |= !answered.is_empty();
                         if let Err(reason) = self.acknowledge(answered).await {
@@ -157,6 +167,13 @@ impl Session {
         self.send(Ask::Interest(interest)).await
     }
 
+    async fn tell_taken(&self, taken: Option<TrustTaken>) -> Result<(), String> {
+        match taken {
+            Some(taken) => self.send(Ask::TrustTaken(taken)).await,
+            None => Ok(()),
+        }
+    }
+
     async fn acknowledge(&self, acknowledgements: Vec<Acknowledgement>) -> Result<(), String> {
         for acknowledgement in acknowledgements {
             self.send(Ask::Acknowledgement(acknowledgement)).await?;
@@ -186,6 +203,8 @@ fn take(held: &mut Held, handles: &Handles, messages: Vec<SubscribeResponse>) ->
             Some(Answer::Welcome(welcome)) => {
                 tracing::info!(control = welcome.control_version, "configuration stream is up")
             }
+            // Taken before.
+            Some(Answer::Trust(_)) => {}
             None => tracing::warn!("a message of an unknown kind was skipped"),
         }
     }

@@ -122,7 +122,7 @@ impl State {
         match ask {
             Ask::Interest(interest) => lock(&self.begun).extend(interest.begin),
             Ask::Acknowledgement(acknowledgement) => lock(&self.acknowledged).push(acknowledgement),
-            Ask::Hello(_) => {}
+            Ask::Hello(_) | Ask::TrustTaken(_) => {}
         }
     }
 }
@@ -140,7 +140,8 @@ impl Identity for Service {
             .authority
             .sign_request(&request.into_inner().csr, namespace, account)
             .ok_or_else(|| Status::invalid_argument("not a signing request"))?;
-        Ok(Response::new(SignResponse { certificates, trust_anchors: self.0.authority.root() }))
+        let trust_anchors = self.0.authority.root();
+        Ok(Response::new(SignResponse { certificates, trust_anchors, signer: String::new() }))
     }
 }
 

@@ -9,7 +9,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 
 use super::facts::identity;
 use super::verify::MeshVerifier;
@@ -29,11 +29,15 @@ pub enum MeshAlpn {
 
 /// A proxy's certificate, key and trust anchors, and the configurations made of them.
 ///
-/// Replaced as a whole: a connection sees one certificate with the anchors of the same moment.
+/// Certificate and key are replaced as a whole. Whom we trust may change without them: every handshake looks at the anchors of
+/// its own moment.
 #[derive(Default)]
 pub struct MeshTls {
     current: ArcSwapOption<Material>,
     aliases: Arc<ArcSwap<Vec<String>>>,
+    anchors: Arc<ArcSwap<Vec<TrustAnchor<'static>>>>,
+    /// What the anchors were read from; none before the first.
+    anchors_pem: ArcSwapOption<String>,
     /// Counts changes of whom we trust.
     trust: AtomicU64,
 }
@@ -41,7 +45,6 @@ pub struct MeshTls {
 struct Material {
     identity: SpiffeId,
     verifier: Arc<MeshVerifier>,
-    anchors_pem: String,
     server: Arc<ServerConfig>,
     /// By [`MeshAlpn`], in the order of its variants.
     clients: [Arc<ClientConfig>; 3],
@@ -62,8 +65,9 @@ impl MeshTls {
     ) -> Result<SpiffeId, TlsError> {
         let chain = certificates(chain_pem)?;
         let identity = identity(&chain[0])?;
+        let trusted = anchors(anchors_pem)?;
         let verifier = Arc::new(MeshVerifier {
-            anchors: anchors(anchors_pem)?,
+            anchors: Arc::clone(&self.anchors),
             trust_domain: identity.trust_domain().to_owned(),
             aliases: Arc::clone(&self.aliases),
             provider: provider(),
@@ -71,19 +75,45 @@ impl MeshTls {
         let server = server(&verifier, &chain, key_pem)?;
         let client = |protocol: &'static [u8]| client(&verifier, &chain, key_pem, protocol);
         let clients = [client(alpn::HTTP1)?, client(alpn::HTTP2)?, client(alpn::TCP)?];
-        let material = Material {
-            identity: identity.clone(),
-            verifier,
-            anchors_pem: anchors_pem.to_owned(),
-            server,
-            clients,
-        };
-        let before = self.current.swap(Some(Arc::new(material)));
-        if before.is_none_or(|before| before.anchors_pem != anchors_pem) {
-            self.trust.fetch_add(1, Ordering::Release);
-        }
+        let material = Material { identity: identity.clone(), verifier, server, clients };
+        self.trust_anchors_are(anchors_pem, trusted);
+        self.current.store(Some(Arc::new(material)));
         self.set_aliases(trust_domain_aliases);
         Ok(identity)
+    }
+
+    /// Says whom to trust, PEM, from the next handshake on; certificate and open connections stay. Whether that is another set
+    /// than before.
+    ///
+    /// # Errors
+    /// When there is no anchor in it, or one is broken; what was trusted is trusted on.
+    pub fn set_anchors(&self, anchors_pem: &str) -> Result<bool, TlsError> {
+        let trusted = anchors(anchors_pem)?;
+        Ok(self.trust_anchors_are(anchors_pem, trusted))
+    }
+
+    fn trust_anchors_are(&self, pem: &str, anchors: Vec<TrustAnchor<'static>>) -> bool {
+        if self.anchors_pem.load().as_ref().is_some_and(|held| ***held == *pem) {
+            return false;
+        }
+        let before = self.anchors.swap(Arc::new(anchors));
+        let now = self.anchors.load();
+        if before.iter().any(|anchor| !now.contains(anchor)) {
+            self.part_with_connections();
+        }
+        self.anchors_pem.store(Some(Arc::new(pem.to_owned())));
+        self.trust.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    /// Connections to peers are known by the configuration that they were made with: those made before an authority was dropped
+    /// are not used for further requests. That more are trusted ends none.
+    fn part_with_connections(&self) {
+        let Some(held) = self.current.load_full() else { return };
+        let clients = held.clients.each_ref().map(|config| Arc::new(ClientConfig::clone(config)));
+        let (identity, verifier) = (held.identity.clone(), Arc::clone(&held.verifier));
+        let material = Material { identity, verifier, server: Arc::clone(&held.server), clients };
+        self.current.store(Some(Arc::new(material)));
     }
 
     /// Says which other trust domains count as ours, from the next handshake on. The configuration that says so may come
@@ -139,7 +169,7 @@ impl MeshTls {
 
     /// The trust anchors in use, PEM.
     pub fn trust_anchors(&self) -> Option<String> {
-        self.current.load().as_ref().map(|material| material.anchors_pem.clone())
+        self.anchors_pem.load().as_ref().map(|pem| String::clone(pem))
     }
 
     /// Our own trust domain and its aliases.

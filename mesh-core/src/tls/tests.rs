@@ -127,3 +127,27 @@ fn a_broken_renewal_keeps_the_last_good_certificate() {
     }
     assert!(Arc::ptr_eq(&before, &mesh.server_config().unwrap()));
 }
+
+/// Whom we trust changes under a certificate: with more, connections stay usable; what is dropped counts no more, and
+/// connections of before are not used again.
+#[test]
+fn anchors_change_without_a_new_certificate() {
+    let (old, new) = (issuer(), issuer());
+    let uri = "spiffe://cluster.local/ns/default/sa/web";
+    let (client, server) = (holder(&old, uri), holder(&new, uri));
+    handshake(&client, &server).unwrap_err();
+    let made_with = client.client_config(MeshAlpn::Http1).unwrap();
+    let both = old.pem() + &new.pem();
+    for mesh in [&client, &server] {
+        assert!(mesh.set_anchors(&both).unwrap());
+        assert!(!mesh.set_anchors(&both).unwrap(), "the same again is no change");
+        mesh.set_anchors("nonsense").unwrap_err();
+    }
+    handshake(&client, &server).unwrap();
+    assert!(Arc::ptr_eq(&made_with, &client.client_config(MeshAlpn::Http1).unwrap()));
+    for mesh in [&client, &server] {
+        mesh.set_anchors(&new.pem()).unwrap();
+    }
+    assert!(!Arc::ptr_eq(&made_with, &client.client_config(MeshAlpn::Http1).unwrap()));
+    handshake(&client, &server).unwrap_err();
+}

@@ -17,7 +17,8 @@ use super::facts::identity;
 /// Verifies peers of one mesh, as server and as client.
 #[derive(Debug)]
 pub(super) struct MeshVerifier {
-    pub(super) anchors: Vec<TrustAnchor<'static>>,
+    /// Whom we trust; may change while the verifier is in use.
+    pub(super) anchors: Arc<ArcSwap<Vec<TrustAnchor<'static>>>>,
     pub(super) trust_domain: String,
     /// Other trust domains that count as ours; they may change while the verifier is in use.
     pub(super) aliases: Arc<ArcSwap<Vec<String>>>,
@@ -33,7 +34,7 @@ impl MeshVerifier {
         usage: KeyUsage,
     ) -> Result<(), Error> {
         let certificate = EndEntityCert::try_from(leaf).map_err(refused)?;
-        verify_chain(&self.provider, &certificate, intermediates, &self.anchors, now, usage)?;
+        verify_chain(&self.provider, &certificate, intermediates, &self.anchors.load(), now, usage)?;
         let peer = identity(leaf).map_err(|error| Error::General(error.to_string()))?;
         let domain = peer.trust_domain();
         if self.trust_domain == domain || self.aliases.load().iter().any(|alias| alias == domain) {
