@@ -138,7 +138,7 @@ impl Keeper {
         });
         let succession = match kept {
             Some(kept) => kept,
-            None => Succession::settled(given.clone().check()?.0),
+            None => Succession::settled(given.check()?.0),
         };
         let standing = Standing::of(&succession, &pace)?;
         let (folder, started) = (folder.to_owned(), Instant::now());
