@@ -26,9 +26,9 @@ use mesh_core::wire::v1::subscribe_request::Kind as Ask;
 use mesh_core::wire::v1::subscribe_response::Kind as Answer;
 use mesh_core::wire::v1::{
     Acknowledgement, Held, Hello, Interest, Refusal, SignRequest, SubscribeRequest, SubscribeResponse,
-    Subscription, Update,
+    Subscription, TrustTaken, Update,
 };
-use mesh_core::wire::{CONTROL_NAME, encode_root};
+use mesh_core::wire::{CONTROL_NAME, TRUST, encode_root};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -99,12 +99,17 @@ impl Control {
     }
 
     async fn connect(&self, held: Vec<Held>) -> Client {
+        self.connect_with(Vec::new(), held).await
+    }
+
+    async fn connect_with(&self, capabilities: Vec<String>, held: Vec<Held>) -> Client {
         let (sender, receiver) = mpsc::channel(16);
         let hello = Hello {
             proxy: "web-1.default".into(),
             pod: "web-1".into(),
             namespace: "default".into(),
             role: "sidecar".into(),
+            capabilities,
             ..Hello::default()
         };
         let begin = vec![Subscription { root: encode_root(&root()), held }];
@@ -251,6 +256,39 @@ async fn what_does_not_exist_is_said_once_and_sent_when_it_appears() {
     control.apply("apiVersion: v1\nkind: Service\nmetadata: {name: late}\nspec: {ports: [{port: 80}]}\n");
     let present = client.next().await;
     assert!(matches!(present, Answer::Update(update) if update.root == encode_root(&late)));
+}
+
+/// A proxy of an earlier version is sent nothing that it does not know, and counts as one that has not acknowledged.
+#[tokio::test]
+async fn who_understands_it_is_told_whom_to_trust_and_acknowledges() {
+    let control = Control::start().await;
+    let registry = control.plane.registry();
+    let mut able = control.connect_with(vec![TRUST.into()], Vec::new()).await;
+    let trust = loop {
+        if let Answer::Trust(trust) = able.next().await {
+            break trust;
+        }
+    };
+    assert_eq!(trust.anchors, control.plane.root());
+    eventually(|| registry.list().len() == 1).await;
+    assert!(!registry.all_trust(&trust.id));
+    let kind = Some(Ask::TrustTaken(TrustTaken { id: trust.id.clone() }));
+    able.sender.send(SubscribeRequest { kind }).await.unwrap();
+    eventually(|| registry.all_trust(&trust.id)).await;
+
+    let mut earlier = control.connect(Vec::new()).await;
+    assert!(matches!(earlier.next().await, Answer::Welcome(_)));
+    assert!(matches!(earlier.next().await, Answer::Update(_)));
+    eventually(|| !registry.all_trust(&trust.id)).await;
+}
+
+async fn eventually(is_so: impl Fn() -> bool) {
+    let waited = timeout(PATIENCE, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.expect("in time");
 }
 
 /// CA-01, CA-02, CA-04 of the attack list, over the wire.

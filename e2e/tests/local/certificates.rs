@@ -1,7 +1,7 @@
 //! Certificates that tests hand to gateways and applications, each with a CA of its own.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -62,6 +62,19 @@ pub(crate) fn authority_secret(certificate: &str, name: &str, namespace: &str) -
     let authority = BASE64_STANDARD.encode(&self::certificate(certificate, &[]).authority);
     format!(
         "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n  namespace: {namespace}\ndata:\n  ca.crt: {authority}\n"
+    )
+}
+
+/// A Secret with a CA as cert-manager writes it, to be the mesh's own; the same one each time.
+pub(crate) fn mesh_authority() -> String {
+    static MADE: LazyLock<[String; 2]> = LazyLock::new(|| {
+        let issuer = new_issuer();
+        [issuer.pem(), issuer.key().serialize_pem()].map(|pem| BASE64_STANDARD.encode(pem))
+    });
+    let [root, key] = &*MADE;
+    format!(
+        "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata:\n  name: mesh-ca\n  namespace: mesh-system\n\
+         data:\n  tls.crt: {root}\n  tls.key: \"{key}\"\n  ca.crt: {root}\n"
     )
 }
 

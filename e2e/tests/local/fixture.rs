@@ -1,15 +1,19 @@
 //! References to manifests: `mesh/workloads.yaml` is a file of `e2e/fixtures`, `documents/11….yaml#Gateway` the objects
 //! of one kind in it, `examples/bookinfo/gateway.yaml` a file of `deploy/examples`, and `secret/NAME/HOST,HOST` a Secret
 //! with a certificate for these hosts, the same one each time, and `authority/CERTIFICATE/NAME/NAMESPACE` a Secret with the
-//! CA of that certificate alone. `credential/NAME/NAMESPACE` is a Secret with a certificate that a client shows. `@KEYS@` in a file stands for the keys that this run signs tokens with.
+//! CA of that certificate alone. `credential/NAME/NAMESPACE` is a Secret with a certificate that a client shows,
+//! and `mesh-authority` one with a certificate authority for the mesh. `@KEYS@` in a file stands for the keys that this run signs tokens with.
 
 use std::path::{Path, PathBuf};
 
-use crate::certificates::{authority_secret, certificate};
+use crate::certificates::{authority_secret, certificate, mesh_authority};
 use crate::token::{self, PLACE_OF_KEYS};
 
 /// The text of a reference.
 pub(crate) fn manifest(reference: &str) -> String {
+    if reference == "mesh-authority" {
+        return mesh_authority();
+    }
     if let Some((name, hosts)) = reference.strip_prefix("secret/").and_then(|rest| rest.split_once('/')) {
         return certificate(name, &hosts.split(',').collect::<Vec<_>>()).secret(name, "default");
     }

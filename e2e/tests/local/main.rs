@@ -7,6 +7,7 @@
 //! in `PATH`. `MESH_LONG` makes outages a minute long and samples ten times as large, and waits for the end of ejections.
 
 mod answers;
+mod authority;
 mod authorization;
 mod bad;
 mod binaries;
@@ -60,7 +61,7 @@ const INGRESS: [&[scenario::Scenario]; 8] = [
 const AUTHORIZATION: [&[scenario::Scenario]; 2] = [authorization::SCENARIOS, tokens::SCENARIOS];
 const BOOKINFO: [&[scenario::Scenario]; 2] = [reviews::SCENARIOS, spans::SCENARIOS];
 const RESILIENCE: [&[scenario::Scenario]; 2] = [resilience::SCENARIOS, sessions::SCENARIOS];
-const SERVICES: [&[scenario::Scenario]; 8] = [
+const SERVICES: [&[scenario::Scenario]; 9] = [
     calls::SCENARIOS,
     trust::SCENARIOS,
     observe::SCENARIOS,
@@ -69,6 +70,7 @@ const SERVICES: [&[scenario::Scenario]; 8] = [
     slices::SCENARIOS,
     visibility::SCENARIOS,
     outage::SCENARIOS,
+    authority::SCENARIOS,
 ];
 
 /// Rows Y1-Y4, Y9, Y11-Y13, S01, S02, S04-S07, S15 (clients behind proxies), S20, S26, S29, S30, S33 (at the way in), S35, S36,

@@ -60,6 +60,14 @@ pub(super) async fn start(mesh: &Rc<Mesh>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whom a new pod is to trust: the control plane writes it anew when its authority is replaced.
+pub(super) fn root(mesh: &Mesh) -> String {
+    if let Ok(root) = fs::read_to_string(ROOT_FILE) {
+        *mesh.control_root.borrow_mut() = root;
+    }
+    mesh.control_root.borrow().clone()
+}
+
 /// What the control plane says of proxies and objects; null when it does not answer.
 pub(super) async fn status() -> Value {
     match fetch::get(address(), "/status", ANSWER_DEADLINE).await {
@@ -126,6 +134,11 @@ fn spawn(mesh: &Mesh, log: &std::io::PipeWriter, way_out: &OwnedFd) -> anyhow::R
         &format!("{FOLDER}/control"),
         "--root-out",
         ROOT_FILE,
+        // All proxies are on this machine: nobody has to wait long for a new authority.
+        "--authority-introduce",
+        "3",
+        "--authority-renew",
+        "5",
     ];
     fs::create_dir_all(format!("{FOLDER}/control")).context("making the control plane's folder")?;
     let launch = Launch {

@@ -15,6 +15,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::control_plane;
 use super::mesh::Mesh;
 use super::pod_object;
 use crate::local::channel::{Channel, Sender};
@@ -154,7 +155,7 @@ fn make_plan(mesh: &Mesh, pod: &Pod) -> anyhow::Result<PodPlan> {
         start: &mesh.start,
         pod: &pod.desired,
         place: &pod.place,
-        control_root: &mesh.control_root.borrow(),
+        control_root: &control_plane::root(mesh),
         token: sign(mesh, pod)?,
     })
 }
