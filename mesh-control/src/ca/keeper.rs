@@ -128,7 +128,6 @@ impl Keeper {
             write_private(&folder.join(KEY), &key)?;
             write_private(&folder.join(CERTIFICATES), &root)?;
         }
-        let given = Given::read(folder)?;
         let kept = kept(folder).filter(|kept| match opened(kept.signer()) {
             Ok(_) => true,
             Err(error) => {
@@ -138,7 +137,7 @@ impl Keeper {
         });
         let succession = match kept {
             Some(kept) => kept,
-            None => Succession::settled(given.check()?.0),
+            None => Succession::settled(Given::read(folder)?.check()?.0),
         };
         let standing = Standing::of(&succession, &pace)?;
         let (folder, started) = (folder.to_owned(), Instant::now());
