@@ -4,7 +4,7 @@
 //! it are ignored, so that a request cannot widen what it is given (CA-01 of the attack list). Keys are P-256 or P-384;
 //! anything larger only costs time. The root's key stays in the state folder, readable by its owner only.
 //!
-//! [`check`] refuses pairs that proxies would not believe; [`succession`] replaces one authority by another.
+//! `check` refuses pairs that proxies would not believe; [`succession`] replaces one authority by another.
 
 mod check;
 pub mod keeper;
