@@ -55,6 +55,10 @@ pub(crate) struct Size {
     /// Seconds of storm
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// Objects that make no sense, written per second into a namespace of their own for as long as the storm, while single changes
+    /// elsewhere are timed, as they are for as long before
+    #[arg(long)]
+    bad: Option<u32>,
     /// `text` or `json`
     #[arg(long, default_value = "text", value_parser = ["text", "json"])]
     output: String,
@@ -93,6 +97,9 @@ pub(crate) async fn measure(size: &Size) -> anyhow::Result<()> {
     bench.change(bench.probe()).await?;
     bench.change(HUB).await?;
     bench.storm().await?;
+    if let Some(rate) = size.bad {
+        bench.bad_objects(rate).await?;
+    }
     drop(proxies);
     bench.print()
 }
@@ -109,6 +116,16 @@ struct Bench<'a> {
 struct Begun {
     at: Instant,
     processor: Duration,
+}
+
+/// Single changes in the midst of something.
+struct Timed {
+    begun: Begun,
+    took: Duration,
+    /// In milliseconds.
+    changes: Vec<f64>,
+    /// Times that the something happened.
+    written: usize,
 }
 
 impl<'a> Bench<'a> {
@@ -225,21 +242,51 @@ impl<'a> Bench<'a> {
 
     /// Endpoints all over the cluster change; meanwhile changes of one service are timed.
     async fn storm(&mut self) -> anyhow::Result<()> {
+        let write = Write::Endpoint { spared: self.probe() };
+        let timed = self.time_beside(Some((write, self.size.rate)), 100).await?;
+        self.end(
+            format!("{} endpoints change elsewhere", timed.written),
+            &timed.begun,
+            timed.took,
+            timed.changes,
+        );
+        Ok(())
+    }
+
+    /// Changes of one service are timed while nothing else happens, and then while objects that make no sense are written.
+    async fn bad_objects(&mut self, rate: u32) -> anyhow::Result<()> {
+        let quiet = self.time_beside(None, 20_000).await?;
+        self.end("nothing else happens", &quiet.begun, quiet.took, quiet.changes);
+        let timed = self.time_beside(Some((Write::Bad, rate)), 40_000).await?;
+        self.end(
+            format!("{} bad objects are written elsewhere", timed.written),
+            &timed.begun,
+            timed.took,
+            timed.changes,
+        );
+        Ok(())
+    }
+
+    /// Times changes of one service, the first as the instance of that number, for as long as a storm lasts, while
+    /// something is written so many times per second.
+    async fn time_beside(&self, storm: Option<(Write, u32)>, instance: usize) -> anyhow::Result<Timed> {
         let probe = self.probe();
         let users = self.users(probe);
         let begun = self.begin(probe);
-        let storm = Storm::start(self.cluster, probe, self.size.rate);
+        let storm = storm.map(|(write, rate)| Storm::start(self.cluster, write, rate));
         let (mut changes, end) = (Vec::new(), begun.at + Duration::from_secs(self.size.seconds));
         while Instant::now() < end {
             let number = changes.len();
-            let one = self.time(probe, 100 + number, users * (number + 1)).await?;
+            let one = self.time(probe, instance + number, users * (number + 1)).await?;
             changes.push(one.as_secs_f64() * 1000.0);
             tokio::time::sleep(PAUSE).await;
         }
         let took = begun.at.elapsed();
-        let written = storm.stop().await?;
-        self.end(format!("{written} endpoints change elsewhere"), &begun, took, changes);
-        Ok(())
+        let written = match storm {
+            Some(storm) => storm.stop().await?,
+            None => 0,
+        };
+        Ok(Timed { begun, took, changes, written })
     }
 
     fn print(&self) -> anyhow::Result<()> {
@@ -251,35 +298,55 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// A thread that changes endpoints at a fixed rate.
+/// What a storm does again and again.
+#[derive(Clone, Copy)]
+enum Write {
+    /// Changes an endpoint of any service but this one and the one that all use.
+    Endpoint { spared: usize },
+    /// Writes one more object that makes no sense.
+    Bad,
+}
+
+impl Write {
+    async fn once(self, cluster: &Cluster, number: usize) -> anyhow::Result<()> {
+        match self {
+            Self::Endpoint { spared } => {
+                let mut service = spared;
+                while service == spared || service == HUB {
+                    service = fastrand::usize(..cluster.services());
+                }
+                cluster.write(service, 1000 + number).await.map(drop)
+            }
+            Self::Bad => cluster.write_bad(number).await,
+        }
+    }
+}
+
+/// A thread that writes at a fixed rate.
 struct Storm {
     over: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<anyhow::Result<usize>>,
 }
 
 impl Storm {
-    fn start(cluster: &Arc<Cluster>, spared: usize, rate: u32) -> Self {
+    fn start(cluster: &Arc<Cluster>, write: Write, rate: u32) -> Self {
         let (cluster, over) = (Arc::clone(cluster), Arc::<AtomicBool>::default());
         let stop = Arc::clone(&over);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(Self::blow(&cluster, spared, rate, &stop))
+            runtime.block_on(Self::blow(&cluster, write, rate, &stop))
         });
         Self { over, thread }
     }
 
-    async fn blow(cluster: &Cluster, spared: usize, rate: u32, stop: &AtomicBool) -> anyhow::Result<usize> {
+    async fn blow(cluster: &Cluster, write: Write, rate: u32, stop: &AtomicBool) -> anyhow::Result<usize> {
         let (begin, number) = (Instant::now(), Cell::new(0_usize));
         let lane = || async {
             while !stop.load(Ordering::Relaxed) {
-                let service = fastrand::usize(..cluster.services());
-                if service == spared || service == HUB {
-                    continue;
-                }
                 let own = number.replace(number.get() + 1);
                 let due = begin + Duration::from_secs(1) * u32::try_from(own)? / rate;
                 tokio::time::sleep_until(due.into()).await;
-                cluster.write(service, 1000 + own).await?;
+                write.once(cluster, own).await?;
             }
             anyhow::Ok(())
         };

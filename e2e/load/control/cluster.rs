@@ -52,6 +52,14 @@ impl Cluster {
         }
     }
 
+    /// One more object that makes no sense, in a namespace that has nothing else.
+    pub(super) async fn write_bad(&self, number: usize) -> anyhow::Result<()> {
+        match self {
+            Self::Files(files) => files.write_bad(number),
+            Self::Kubernetes(kubernetes) => kubernetes.write_bad(number).await,
+        }
+    }
+
     /// Of the service's steady pod.
     pub(super) async fn credentials(&self, service: usize) -> anyhow::Result<Credentials> {
         match self {

@@ -8,6 +8,22 @@ use serde_json::{Value, json};
 /// Namespaces that the services are spread over.
 const NAMESPACES: usize = 10;
 
+/// The namespace of objects that make no sense.
+pub(super) const BAD_NAMESPACE: &str = "bad";
+
+/// Of a VirtualService that an API server takes and nobody can use, in one of several ways.
+pub(super) fn bad_spec(number: usize) -> Value {
+    let host = format!("bad-{number}.example");
+    let route = json!([{"destination": {"host": host}}]);
+    let http = match number % 4 {
+        0 => json!({"timeout": "soon", "route": route}),
+        1 => json!({"match": [{"uri": {"regex": "("}}], "route": route}),
+        2 => json!({"route": [{"destination": {"host": host, "subset": "missing"}, "weight": -1}]}),
+        _ => json!({"redirect": {"uri": "/"}, "route": route}),
+    };
+    json!({"hosts": [host], "http": [http]})
+}
+
 /// Services `s0`, `s1` and so on, each with the same number of pods.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {

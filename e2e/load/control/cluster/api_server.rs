@@ -113,12 +113,21 @@ impl Api {
         Ok(serde_json::from_str(&self.text(method, path, body).await?)?)
     }
 
+    /// Creates an object that is written down as YAML.
+    pub(super) async fn create_from_yaml(&self, collection: &str, text: &str) -> anyhow::Result<()> {
+        self.request(Method::POST, collection, "application/yaml", text.to_owned()).await.map(drop)
+    }
+
     async fn text(&self, method: Method, path: &str, body: &Value) -> anyhow::Result<String> {
         let kind = match method {
             Method::PATCH => "application/merge-patch+json",
             _ => "application/json",
         };
         let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.request(method, path, kind, body).await
+    }
+
+    async fn request(&self, method: Method, path: &str, kind: &str, body: String) -> anyhow::Result<String> {
         let request = Request::builder()
             .method(method.clone())
             .uri(format!("https://{}{path}", self.address))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::Credentials;
-use crate::control::objects::{Shape, namespace, steady_pod};
+use crate::control::objects::{BAD_NAMESPACE, Shape, bad_spec, namespace, steady_pod};
 use crate::credentials::{Bearer, Issuer};
 use crate::mesh::{ControlPlane, control_plane};
 
@@ -31,12 +31,26 @@ impl Files {
 
     /// Writes a service anew, its first pod as the instance of that number; counts from when the file is in place.
     pub(super) fn write(&self, service: usize, instance: usize) -> anyhow::Result<Instant> {
-        let file = self.folder.join(format!("s{service}.yaml"));
-        // Renamed, so that nobody reads half of it.
-        let aside = file.with_extension("new");
-        std::fs::write(&aside, self.shape.manifests(service, instance))?;
-        std::fs::rename(aside, file)?;
+        self.put(&format!("s{service}"), &self.shape.manifests(service, instance))?;
         Ok(Instant::now())
+    }
+
+    /// One more file, with an object that makes no sense.
+    pub(super) fn write_bad(&self, number: usize) -> anyhow::Result<()> {
+        let object = format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\n\
+             metadata: {{name: bad-{number}, namespace: {BAD_NAMESPACE}}}\nspec: {}\n",
+            bad_spec(number)
+        );
+        self.put(&format!("bad-{number}"), &object)
+    }
+
+    /// Renamed into place, so that nobody reads half of it.
+    fn put(&self, name: &str, manifests: &str) -> anyhow::Result<()> {
+        let file = self.folder.join(format!("{name}.yaml"));
+        let aside = file.with_extension("new");
+        std::fs::write(&aside, manifests)?;
+        Ok(std::fs::rename(aside, file)?)
     }
 
     pub(super) fn credentials(&self, service: usize) -> anyhow::Result<Credentials> {

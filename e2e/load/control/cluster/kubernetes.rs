@@ -2,22 +2,31 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use hyper::Method;
 use serde_json::{Value, json};
 
 use super::Credentials;
 use super::api_server::{Api, ApiServer};
-use crate::control::objects::{Shape, namespace, namespaces, pod_name, steady_pod};
+use crate::control::objects::{BAD_NAMESPACE, Shape, bad_spec, namespace, namespaces, pod_name, steady_pod};
 use crate::mesh::{ControlPlane, control_plane_on};
 
 /// Writes under way at once.
 const LANES: usize = 32;
 /// Where the control plane keeps its own things.
 const OWN: &str = "mesh-system";
+/// The kind of the objects that make no sense, as an installation defines it.
+const DEFINITION: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../deploy/charts/mesh/crds/virtualservices.networking.istio.io.yaml"
+));
+/// Until the API server serves a kind that was just defined.
+const DEFINED: Duration = Duration::from_secs(30);
+
+const BAD_OBJECTS: &str = "/apis/networking.istio.io/v1/namespaces/bad/virtualservices";
 
 pub(in crate::control) struct Kubernetes {
     pub(super) shape: Shape,
@@ -29,9 +38,10 @@ impl Kubernetes {
     pub(super) async fn create(shape: Shape, proxies: usize, folder: &Path) -> anyhow::Result<Self> {
         let server = ApiServer::start(folder).await?;
         let this = Self { shape, api: server.api().await?, server };
-        for name in namespaces().chain([OWN.to_owned()]) {
+        for name in namespaces().chain([OWN.to_owned(), BAD_NAMESPACE.to_owned()]) {
             this.create_one("/api/v1/namespaces", json!({"metadata": {"name": name}})).await?;
         }
+        this.define_bad_objects().await?;
         this.for_each(shape.services, |service| this.create_service(service, service < proxies)).await?;
         // The last is the one by which the bench knows that everything was read.
         this.create_account(shape.services - 1).await?;
@@ -75,6 +85,27 @@ impl Kubernetes {
             return Ok(());
         }
         self.create_one(&path, account).await
+    }
+
+    /// Defines their kind, and waits until it is served.
+    async fn define_bad_objects(&self) -> anyhow::Result<()> {
+        let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        self.api.create_from_yaml(definitions, DEFINITION).await?;
+        let begun = Instant::now();
+        while let Err(error) = self.api.send(Method::GET, BAD_OBJECTS, &Value::Null).await {
+            ensure!(begun.elapsed() < DEFINED, "the kind that was defined is not served: {error:#}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// One more object that the API server takes and that makes no sense.
+    pub(super) async fn write_bad(&self, number: usize) -> anyhow::Result<()> {
+        let object = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": {"name": format!("bad-{number}")}, "spec": bad_spec(number),
+        });
+        self.create_one(BAD_OBJECTS, object).await
     }
 
     async fn create_one(&self, collection: &str, object: Value) -> anyhow::Result<()> {
