@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use super::tunnel::Side;
+
 /// A stream of which a beginning has been read already; readers see it again.
 #[derive(Debug)]
 pub(crate) struct Ahead<S> {
@@ -133,6 +135,21 @@ impl Transport {
 
 /// What the protocols run on.
 pub(crate) type Stream = Ahead<Transport>;
+
+impl Side for Transport {
+    fn bare(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            Self::Tls(_) => None,
+        }
+    }
+}
+
+impl<S: Side> Side for Ahead<S> {
+    fn bare(&self) -> Option<&TcpStream> {
+        if self.seen.is_empty() { self.inner.bare() } else { None }
+    }
+}
 
 impl AsyncRead for Transport {
     fn poll_read(
