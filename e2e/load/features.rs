@@ -9,8 +9,12 @@ use anyhow::bail;
 use crate::credentials::Issuer;
 use crate::generator::HOST;
 
+/// Everything that tells of a request: metrics, an access log as JSON, and spans of 1 % of requests. Peers have it too.
+pub(crate) const TELEMETRY: &str = "telemetry";
+
 /// All of them.
-pub(crate) const NAMES: [&str; 9] = [
+pub(crate) const NAMES: [&str; 10] = [
+    TELEMETRY,
     "access-log",
     "tracing-1",
     "tracing-100",
@@ -44,6 +48,14 @@ impl Feature {
     /// The one of this name.
     pub(crate) fn named(name: &str) -> anyhow::Result<Self> {
         let feature = match name {
+            TELEMETRY => {
+                let spans = tracing(1);
+                Self {
+                    manifests: settings(&format!("{ACCESS_LOG}{PROVIDER}")) + COLLECTOR,
+                    logs: true,
+                    ..spans
+                }
+            }
             "access-log" => Self { manifests: access_log(), logs: true, ..Self::default() },
             "tracing-1" => tracing(1),
             "tracing-100" => tracing(100),
@@ -61,35 +73,12 @@ impl Feature {
 
 const SELECTOR: &str = "selector: {matchLabels: {istio: ingressgateway}}";
 
-fn access_log() -> String {
-    "---
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: istio, namespace: istio-system}
-data: {mesh: \"{accessLogFile: /dev/stdout, accessLogEncoding: JSON}\"}
-"
-    .to_owned()
-}
-
-/// Spans go to `collector.example`.
-fn tracing(percent: u32) -> Feature {
-    // In the one Telemetry of the mesh: of two, one would not count.
-    let telemetry =
-        format!(", tracing: [{{providers: [{{name: otel}}], randomSamplingPercentage: {percent}}}]");
-    Feature { manifests: receiver(), telemetry, collector: true, ..Feature::default() }
-}
-
-/// Who takes spans, as the mesh knows it.
-fn receiver() -> String {
-    "---
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: istio, namespace: istio-system}
-data:
-  mesh: |
-    extensionProviders:
+const ACCESS_LOG: &str = "    accessLogFile: /dev/stdout\n    accessLogEncoding: JSON\n";
+const PROVIDER: &str = "    extensionProviders:
     - {name: otel, opentelemetry: {service: collector.example, port: {collector_port}}}
----
+";
+/// Who takes spans.
+const COLLECTOR: &str = "---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: collector}
@@ -98,8 +87,31 @@ spec:
   ports: [{number: {collector_port}, name: grpc, protocol: GRPC}]
   resolution: STATIC
   endpoints: [{address: 127.0.0.1}]
-"
-    .to_owned()
+";
+
+/// The mesh's settings.
+fn settings(lines: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: istio, namespace: istio-system}}
+data:
+  mesh: |
+{lines}"
+    )
+}
+
+fn access_log() -> String {
+    settings(ACCESS_LOG)
+}
+
+/// Spans go to `collector.example`.
+fn tracing(percent: u32) -> Feature {
+    // In the one Telemetry of the mesh: of two, one would not count.
+    let telemetry =
+        format!(", tracing: [{{providers: [{{name: otel}}], randomSamplingPercentage: {percent}}}]");
+    Feature { manifests: settings(PROVIDER) + COLLECTOR, telemetry, collector: true, ..Feature::default() }
 }
 
 /// So many rules, of which only the last lets the request in.

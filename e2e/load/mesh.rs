@@ -195,7 +195,7 @@ spec: {{accessLogging: [{{disabled: {silence}}}]{telemetry}}}
 }
 
 /// Where spans go.
-async fn collector(folder: &Path) -> anyhow::Result<(SocketAddr, Running)> {
+pub(crate) async fn collector(folder: &Path) -> anyhow::Result<(SocketAddr, Running)> {
     let (grpc, http) = (free_address()?, free_address()?);
     let mut command = Command::new(binary("mesh-echo")?);
     command.args(["otlp", "--listen", &grpc.port().to_string(), "--http", &http.port().to_string()]);

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::case::Entrance;
 use crate::certificate::{Certificate, Identities};
-use crate::features::Feature;
+use crate::features::{Feature, TELEMETRY};
 use crate::process::{Launch, Running, free_address};
 use crate::{Chosen, mesh};
 
@@ -39,7 +39,7 @@ struct File {
 }
 
 /// A peer, by a few lines of TOML.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Peer {
     name: String,
@@ -54,6 +54,9 @@ struct Peer {
     /// The configuration file's text; `{backend_port}`, `{folder}`, `{chain}`, `{key}`, `{both}` and `{identities}` are
     /// replaced, and each of [`PORTS`], where it is measured then.
     config: String,
+    /// What stands for `{telemetry}` in the configuration when the peer is measured as `NAME+telemetry`, too: an access log as
+    /// JSON and, where the peer can, spans of 1 % of requests, to `{collector_port}`. Nothing stands for it otherwise.
+    telemetry: Option<String>,
     /// The configuration of a second process of the program, behind the first, which reaches it at `{called_port}`: the
     /// second hop of a chain.
     behind: Option<String>,
@@ -102,7 +105,8 @@ pub(crate) async fn start_all(
     if wanted("hyper") {
         subjects.push(reference(backend, folder, Launch::Plain).await?);
     }
-    for peer in peers(chosen)?.into_iter().filter(|peer| wanted(&peer.name)) {
+    let told = |peer: &Peer| chosen.subject.iter().any(|name| *name == with_telemetry(&peer.name));
+    for peer in peers(chosen)?.into_iter().flat_map(|peer| peer.variants(&wanted, &told)) {
         match find(&peer.program) {
             Some(program) => {
                 let name = peer.name.clone();
@@ -117,6 +121,10 @@ pub(crate) async fn start_all(
         bail!("no subject is left to measure");
     }
     Ok(subjects)
+}
+
+fn with_telemetry(name: &str) -> String {
+    format!("{name}+{TELEMETRY}")
 }
 
 fn peers(chosen: &Chosen) -> anyhow::Result<Vec<Peer>> {
@@ -232,6 +240,9 @@ impl Subject {
     }
 }
 
+/// What stands in a configuration for the port to which spans are sent.
+const COLLECTOR_PORT: &str = "{collector_port}";
+
 /// What stands in a configuration for a port where such traffic is taken.
 const PORTS: [(&str, Entrance); 6] = [
     ("{listen_port}", Entrance::Http1),
@@ -243,6 +254,18 @@ const PORTS: [(&str, Entrance); 6] = [
 ];
 
 impl Peer {
+    /// The peer as it is, and with telemetry, as far as each is wanted.
+    fn variants(self, wanted: &impl Fn(&str) -> bool, told: &impl Fn(&Self) -> bool) -> Vec<Self> {
+        let mut variants = Vec::new();
+        if told(&self) && self.telemetry.is_some() {
+            variants.push(Self { name: with_telemetry(&self.name), ..self.clone() });
+        }
+        if wanted(&self.name) {
+            variants.push(Self { telemetry: None, ..self });
+        }
+        variants
+    }
+
     async fn start(
         self,
         program: &Path,
@@ -253,7 +276,15 @@ impl Peer {
         let own = folder.join(&self.name);
         std::fs::create_dir_all(&own)?;
         let called = free_address()?;
+        let (mut beside, mut spans) = (Vec::new(), backend);
+        if self.telemetry.as_ref().is_some_and(|text| text.contains(COLLECTOR_PORT)) {
+            let (address, process) = mesh::collector(&own).await?;
+            spans = address;
+            beside.push(process);
+        }
         let mut replaced = vec![
+            ("{telemetry}", self.telemetry.clone().unwrap_or_default()),
+            (COLLECTOR_PORT, spans.port().to_string()),
             ("{backend_port}", backend.port().to_string()),
             ("{called_port}", called.port().to_string()),
             ("{folder}", own.display().to_string()),
@@ -274,7 +305,7 @@ impl Peer {
             processes.push(self.process(program, &own.join("behind"), behind, &replaced, called).await?);
         }
         processes.push(self.process(program, &own, &self.config, &replaced, first).await?);
-        Ok(Subject { name: self.name, entrances, processes, headers: String::new(), _beside: Vec::new() })
+        Ok(Subject { name: self.name, entrances, processes, headers: String::new(), _beside: beside })
     }
 
     /// One process with a configuration, from when it listens.

@@ -189,7 +189,7 @@ fn generate() -> Result<(String, String), AuthorityError> {
 }
 
 /// Enough of a SHA-256 to tell things apart, in hex.
-fn short_hash(bytes: &[u8]) -> String {
+pub(crate) fn short_hash(bytes: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -12,6 +12,7 @@ use mesh_control::admission;
 use mesh_control::allotments::Allotments;
 use mesh_control::ca::keeper::{Keeper, Standing};
 use mesh_control::cluster;
+use mesh_control::cluster::authority::Follower;
 use mesh_control::dns;
 use mesh_control::jwks;
 use mesh_control::problem::Problem;
@@ -41,7 +42,7 @@ async fn main() -> anyhow::Result<()> {
         true => Some(Client::try_default().await.context("finding the API server")?),
         false => None,
     };
-    let Start { standing, keeper, verifier, changes, allotments } = match &cluster {
+    let Start { standing, keeper, follower, verifier, changes, allotments } = match &cluster {
         Some(client) => start_on_cluster(client, &settings, &stop).await?,
         None => start_on_files(&settings)?,
     };
@@ -68,8 +69,8 @@ async fn main() -> anyhow::Result<()> {
         tokio::spawn(keeper.keep(Arc::clone(&plane), stop.clone()));
     }
     tracing::info!(address = %settings.listen, "serving proxies");
-    if let Some(client) = cluster {
-        write_to_cluster(&client, &settings, &plane, &stop);
+    if let (Some(client), Some(follower)) = (cluster, follower) {
+        write_to_cluster(&client, &settings, follower, &plane, &stop);
     }
     let keys = Keys::start(vec![settings.listen, settings.admin], &stop);
     let mut world = allotments.as_ref().map_or_else(World::default, Allotments::world);
@@ -108,6 +109,8 @@ struct Start {
     standing: Standing,
     /// Of an authority in files.
     keeper: Option<Keeper>,
+    /// Of one in a cluster.
+    follower: Option<Follower>,
     verifier: Verifier,
     changes: mpsc::Receiver<Change>,
     /// A cluster gives its services their addresses itself.
@@ -122,6 +125,7 @@ fn start_on_files(settings: &Settings) -> anyhow::Result<Start> {
     Ok(Start {
         standing,
         keeper: Some(keeper),
+        follower: None,
         verifier: Verifier::new(keys),
         changes: watch(settings.source.clone()).context("following the objects")?,
         allotments: Some(Allotments::open(state)),
@@ -134,28 +138,33 @@ async fn start_on_cluster(
     stop: &CancellationToken,
 ) -> anyhow::Result<Start> {
     let namespace = &settings.cluster.namespace;
-    let authority = cluster::authority::open(client, namespace).await;
+    let opened = cluster::authority::open(client, namespace, settings.pace.pace()).await;
     let scope =
         kubernetes::Scope { namespaces: settings.cluster.namespaces.clone(), ..kubernetes::Scope::default() };
-    let authority =
-        authority.with_context(|| format!("opening the certificate authority in namespace {namespace}"))?;
+    let (follower, standing) =
+        opened.with_context(|| format!("opening the certificate authority in namespace {namespace}"))?;
     Ok(Start {
-        standing: Standing::alone(authority),
+        standing,
         keeper: None,
+        follower: Some(follower),
         verifier: Verifier::Review(Reviewer::new(client.clone())),
         changes: kubernetes::watch(client.clone(), scope, stop.clone()),
         allotments: None,
     })
 }
 
-/// What only the leader among the replicas does, and the following of the authority's Secret, which all do.
-fn write_to_cluster(client: &Client, settings: &Settings, plane: &Arc<Plane>, stop: &CancellationToken) {
+/// What only the leader among the replicas does, and the following of the authority's Secrets, which all do.
+fn write_to_cluster(
+    client: &Client,
+    settings: &Settings,
+    follower: Follower,
+    plane: &Arc<Plane>,
+    stop: &CancellationToken,
+) {
     let Cluster { namespace, pod, .. } = &settings.cluster;
     let terms = cluster::leader::Terms::default();
     let leads = cluster::leader::run(client.clone(), namespace, pod.clone(), terms, stop.clone());
-    let follow =
-        cluster::authority::follow(client.clone(), namespace.clone(), Arc::clone(plane), stop.clone());
-    tokio::spawn(follow);
+    tokio::spawn(follower.follow(Arc::clone(plane), pod.clone(), leads.clone(), stop.clone()));
     tokio::spawn(cluster::roots::publish(client.clone(), Arc::clone(plane), leads.clone(), stop.clone()));
     tokio::spawn(cluster::webhooks::keep(client.clone(), Arc::clone(plane), leads.clone(), stop.clone()));
     tokio::spawn(cluster::status::write(client.clone(), Arc::clone(plane), leads, stop.clone()));

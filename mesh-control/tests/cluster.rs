@@ -27,7 +27,8 @@ use kube::Client;
 use mesh_control::api::core::{Pod, Secret, Service};
 use mesh_control::api::discovery::EndpointSlice;
 use mesh_control::api::networking::VirtualService;
-use mesh_control::ca::keeper::Standing;
+use mesh_control::ca::Authority;
+use mesh_control::ca::succession::{Pace, Phase};
 use mesh_control::cluster::{authority, leader, roots, status, webhooks};
 use mesh_control::serve::Plane;
 use mesh_control::source::Change;
@@ -41,6 +42,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Short times of an authority's replacement, long enough for each phase to be seen.
+const PACE: Pace = Pace {
+    introduce: Duration::from_secs(1),
+    patience: Duration::from_secs(60),
+    renew: Duration::from_secs(1),
+    retire: Duration::from_secs(3),
+};
 
 async fn send(client: &Client, verb: &str, path: &str, body: &Value) -> Result<Value, kube::Error> {
     let content = if verb == "PATCH" { "application/merge-patch+json" } else { "application/json" };
@@ -110,10 +118,10 @@ async fn a_control_plane_on_a_real_api_server() {
     endpoints_by_hand(&client, &mut known).await;
 
     // One authority, whoever asks first.
-    let (a, b) =
-        tokio::join!(authority::open(&control, "mesh-system"), authority::open(&control, "mesh-system"));
-    let authority = a.unwrap();
-    assert_eq!(authority.root(), b.unwrap().root());
+    let open = || authority::open(&control, "mesh-system", PACE);
+    let (a, b) = tokio::join!(open(), open());
+    let (follower, standing) = a.unwrap();
+    assert_eq!(standing.anchors, b.unwrap().1.anchors);
 
     // A token that is bound to a pod, and what is not.
     let uid = pod(&client).await;
@@ -146,7 +154,8 @@ async fn a_control_plane_on_a_real_api_server() {
     timeout(PATIENCE, second.wait_for(|leads| *leads)).await.unwrap().unwrap();
 
     // The root in every namespace, and what became of an object.
-    let plane = Plane::new(Standing::alone(authority), reviewer);
+    let plane = Plane::new(standing, reviewer);
+    tokio::spawn(follower.follow(Arc::clone(&plane), "control-1".to_owned(), second.clone(), stop.clone()));
     tokio::spawn(roots::publish(control.clone(), Arc::clone(&plane), second.clone(), stop.clone()));
     tokio::spawn(status::write(control.clone(), Arc::clone(&plane), second.clone(), stop.clone()));
     chart::create_all(&client, chart::definitions()).await;
@@ -199,11 +208,12 @@ async fn a_control_plane_on_a_real_api_server() {
     // The API server is told whom to trust, and again when somebody takes that away.
     chart::create_all(&client, chart::webhooks()).await;
     tokio::spawn(webhooks::keep(control.clone(), Arc::clone(&plane), second, stop.clone()));
-    let bundle = STANDARD.encode(plane.root());
-    let trusted = |value: &Value| {
+    let trusts = |value: &Value, bundle: &str| {
         let all = value["webhooks"].as_array().unwrap();
-        !all.is_empty() && all.iter().all(|webhook| webhook["clientConfig"]["caBundle"] == bundle.as_str())
+        !all.is_empty() && all.iter().all(|webhook| webhook["clientConfig"]["caBundle"] == bundle)
     };
+    let bundle = STANDARD.encode(plane.root());
+    let trusted = |value: &Value| trusts(value, &bundle);
     for object in chart::webhooks() {
         let path = format!("{}/{}", chart::collection(&object), object["metadata"]["name"].as_str().unwrap());
         let kept = eventually(&client, &path, trusted).await;
@@ -215,6 +225,15 @@ async fn a_control_plane_on_a_real_api_server() {
         let again = eventually(&client, &path, trusted).await;
         assert_eq!(again["webhooks"], kept["webhooks"], "nothing but the bundle is written");
     }
+
+    another_root(&client, &plane, &mut known).await;
+    let bundle = STANDARD.encode(plane.root());
+    for object in chart::webhooks() {
+        let path = format!("{}/{}", chart::collection(&object), object["metadata"]["name"].as_str().unwrap());
+        eventually(&client, &path, |value| trusts(value, &bundle)).await;
+    }
+    let root = |value: &Value| value["data"]["root-cert.pem"] == plane.root();
+    eventually(&client, "/api/v1/namespaces/default/configmaps/mesh-root-cert", root).await;
 
     // Before the restart: an API server that has just started refuses everybody until it has read its roles.
     rights::compare(&server.audit_log(), api_server::CONTROL);
@@ -228,6 +247,36 @@ async fn a_control_plane_on_a_real_api_server() {
     known.until("what came later", |world| world.get::<Service>("default", "later").is_some()).await;
     assert!(known.world.get::<VirtualService>("default", "good").is_some());
     assert_eq!(known.removed, removed);
+}
+
+/// Another root signs once every replica's proxies trust it; the one before it goes when nothing that it signed is valid.
+async fn another_root(client: &Client, plane: &Arc<Plane>, known: &mut Known) {
+    let spec = json!({"containers": [{"name": "c", "image": "none"}], "automountServiceAccountToken": false});
+    let labels = json!({"app": "mesh-control"});
+    let pod = json!({"metadata": {"name": "control-1", "labels": labels}, "spec": spec});
+    create(client, "/api/v1/namespaces/mesh-system/pods", pod).await;
+    known.until("the replica", |world| world.get::<Pod>("mesh-system", "control-1").is_some()).await;
+    plane.publish(View::new(known.world.clone(), 2));
+    let (first, mut standings) = (plane.standing(), plane.standings());
+    let (root, key) = Authority::make().unwrap();
+    let [encoded, key] = [&root, &key].map(|pem| STANDARD.encode(pem));
+    let data = json!({"data": {"tls.crt": encoded, "tls.key": key, "ca.crt": encoded}});
+    send(client, "PATCH", "/api/v1/namespaces/mesh-system/secrets/mesh-ca", &data).await.unwrap();
+    for phase in [Phase::Introducing, Phase::Retiring, Phase::Settled] {
+        let reached = standings.wait_for(|standing| standing.phase == phase && standing.id != first.id);
+        let standing = Arc::clone(&*timeout(PATIENCE, reached).await.unwrap().unwrap());
+        assert_eq!(standing.authority.is_same(&first.authority), phase == Phase::Introducing);
+        assert!(standing.anchors.contains(root.trim()));
+        assert_eq!(standing.anchors.contains(first.anchors.trim()), phase != Phase::Settled);
+    }
+    let told = |reason: &'static str| {
+        move |value: &Value| {
+            value["items"].as_array().is_some_and(|all| all.iter().any(|event| event["reason"] == reason))
+        }
+    };
+    for reason in ["AuthorityIntroduced", "AuthoritySigns", "AuthorityRetired"] {
+        eventually(client, "/api/v1/namespaces/mesh-system/events", told(reason)).await;
+    }
 }
 
 /// A Service without selector has the endpoints of its slice; what the cluster's controller writes of pods is not read; and a

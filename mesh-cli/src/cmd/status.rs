@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::connector::Connector;
 use crate::cli::Status as Flags;
@@ -88,12 +89,34 @@ fn control(status: &Status, log: &str, output: &Output) {
         let (pod, error) = (text(silent, "pod"), text(silent, "error"));
         output.line(format!("control plane {pod}: does not answer, its proxies are missing above: {error}"));
     }
+    if let Some(authority) = status.control.get("authority") {
+        output.line("");
+        output.line(authority_line(authority));
+    }
     let problems: Vec<String> = items("problems").map(problem_line).collect();
     if !problems.is_empty() {
         output.line("");
         output.heading("problems");
         problems.iter().for_each(|problem| output.line(problem));
     }
+}
+
+/// Who signs and until when, where a replacement stands, and why what was supplied is not used.
+fn authority_line(authority: &Value) -> String {
+    let expires = authority.get("expires").and_then(Value::as_i64);
+    let expires = expires.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    let until = expires.map_or_else(String::new, |at| format!(", is good until {}", at.date()));
+    let mut line = format!("authority: {} signs{until}", text(authority, "signer"));
+    line += match text(authority, "phase").as_str() {
+        "introducing" => "; another is being introduced, and signs when all proxies trust it",
+        "retiring" => "; the one before it is trusted until what it has signed has run out",
+        _ => "",
+    };
+    let refused = text(authority, "refused");
+    if !refused.is_empty() {
+        line += &format!("; what was supplied is not used: {refused}");
+    }
+    line
 }
 
 fn proxy_row(proxy: &Value) -> Vec<String> {
@@ -127,5 +150,29 @@ fn text(value: &Value, field: &str) -> String {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_tells_who_signs_and_what_becomes_of_another() {
+        let mut authority =
+            json!({"signer": "ab12", "expires": 1_800_000_000, "phase": "settled", "refused": null});
+        assert_eq!(authority_line(&authority), "authority: ab12 signs, is good until 2027-01-15");
+        authority["phase"] = "introducing".into();
+        assert!(
+            authority_line(&authority)
+                .ends_with("2027-01-15; another is being introduced, and signs when all proxies trust it")
+        );
+        authority["refused"] = "tls.key is of another certificate".into();
+        assert!(
+            authority_line(&authority)
+                .ends_with("what was supplied is not used: tls.key is of another certificate")
+        );
     }
 }

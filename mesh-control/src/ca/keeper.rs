@@ -51,7 +51,11 @@ impl Standing {
         Self { authority, id: anchors_id(&anchors), anchors, phase: Phase::Settled, renew }
     }
 
-    fn of(succession: &Succession, pace: &Pace) -> Result<Self, AuthorityError> {
+    /// Where a succession stands.
+    ///
+    /// # Errors
+    /// When what signs cannot sign any more.
+    pub(crate) fn of(succession: &Succession, pace: &Pace) -> Result<Self, AuthorityError> {
         let anchors = succession.anchors();
         Ok(Self {
             authority: opened(succession.signer())?,
@@ -67,12 +71,15 @@ fn opened(pair: &Pair) -> Result<Authority, AuthorityError> {
     Authority::from_pem(&pair.certificates, &pair.key, Some(&pair.anchors))
 }
 
-/// What the user gives, as it is in the files.
+/// What the user gives, as it is in files or in a Secret.
 #[derive(Clone, PartialEq, Eq)]
-struct Given {
-    certificates: String,
-    key: String,
-    roots: Option<String>,
+pub(crate) struct Given {
+    /// PEM, the signing one first.
+    pub(crate) certificates: String,
+    /// PEM.
+    pub(crate) key: String,
+    /// Whom to trust, PEM, unless the signing certificate signed itself.
+    pub(crate) roots: Option<String>,
 }
 
 impl Given {
@@ -97,7 +104,8 @@ impl Given {
         }))
     }
 
-    fn check(self) -> Result<(Pair, Authority), AuthorityError> {
+    /// What is offered to a succession, and the same ready to sign.
+    pub(crate) fn check(self) -> Result<(Pair, Authority), AuthorityError> {
         let authority = Authority::from_pem(&self.certificates, &self.key, self.roots.as_deref())?;
         let anchors = authority.root().to_owned();
         Ok((Pair { certificates: self.certificates, key: self.key, anchors }, authority))
@@ -260,7 +268,8 @@ fn write_private(path: &Path, text: &str) -> Result<(), AuthorityError> {
         .map_err(|source| AuthorityError::file(path, source))
 }
 
-fn now() -> Seconds {
+/// What a succession goes by.
+pub(crate) fn now() -> Seconds {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 

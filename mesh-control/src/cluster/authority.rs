@@ -1,32 +1,49 @@
-//! The certificate authority in a Secret: made once by whichever replica comes first, or supplied by the user.
+//! The certificate authority in a Secret, made once by whichever replica comes first, or supplied by the user; and how replicas
+//! take another one into use together.
+//!
+//! Where a succession stands ([`crate::ca::succession`]) is a second Secret, which only the leader writes, and before anybody acts
+//! on it; every replica follows. Each notes there, as an annotation, which trust anchors all of its proxies have acknowledged: the
+//! leader lets a new root sign when every replica's pod says so.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kube::Client;
-use mesh_core::tls::certificates;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::event::{self, About, Tone};
 use super::request::{Method, RequestError, send};
-use crate::ca::keeper::Standing;
-use crate::ca::{Authority, AuthorityError};
+use crate::api::core::Pod;
+use crate::ca::keeper::{Given, Standing, now};
+use crate::ca::succession::{Known, Pace, Phase, Succession};
+use crate::ca::{Authority, AuthorityError, short_hash};
 use crate::serve::Plane;
 
 /// The Secret, in the form of cert-manager's: `tls.crt`, `tls.key` and, for an intermediate, `ca.crt`.
 pub const SECRET: &str = "mesh-ca";
-/// How often each replica looks at it.
-const LOOK: Duration = Duration::from_secs(30);
+/// The Secret that tells where a succession stands.
+pub const SUCCESSION: &str = "mesh-ca-succession";
+/// Its only key: JSON.
+const KEY: &str = "succession";
+/// Annotations of it that replicas write: which anchors all of a replica's proxies trust.
+const TRUSTED_BY: &str = "trusted.minimesh.io/";
+/// The label of the replicas' pods.
+const REPLICA: (&str, &str) = ("app", "mesh-control");
+/// How often each replica looks at both.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Why there is no authority.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// The Secret cannot be read or made.
-    #[error("cannot read or create secret {SECRET}")]
+    /// A Secret cannot be read or written.
+    #[error("cannot read or write secrets {SECRET} and {SUCCESSION}")]
     Request(#[from] RequestError),
     /// A value is missing, or not text.
     #[error("secret {SECRET} has no usable {0}")]
@@ -36,85 +53,318 @@ pub enum SecretError {
     Authority(#[from] AuthorityError),
 }
 
-/// Opens the authority of `namespace`; makes a new root if there is none.
+/// Opens the authority of `namespace`; makes a new root if there is none. Where a succession stands goes before what the user has
+/// put there since: nobody trusts that yet.
 ///
 /// Creating is what decides between replicas that start together: the API server lets one of them, and the others read.
 ///
 /// # Errors
 /// When the Secret can neither be read nor made, or is of no use.
-pub async fn open(client: &Client, namespace: &str) -> Result<Authority, SecretError> {
-    let path = format!("/api/v1/namespaces/{namespace}/secrets");
-    let one = format!("{path}/{SECRET}");
-    match send(client, Method::Get, &one, None).await {
-        Ok(secret) => return read(&secret),
-        Err(error) if error.code() == Some(404) => {}
-        Err(error) => return Err(error.into()),
+pub async fn open(client: &Client, namespace: &str, pace: Pace) -> Result<(Follower, Standing), SecretError> {
+    let secrets = Secrets { client: client.clone(), namespace: namespace.to_owned() };
+    let given = secrets.given_or_made().await?;
+    let kept = secrets.kept().await?.and_then(|kept| kept.succession);
+    let succession = match kept {
+        Some(kept) if Standing::of(&kept, &pace).is_ok() => kept,
+        _ => Succession::settled(given.check()?.0),
+    };
+    let standing = Standing::of(&succession, &pace)?;
+    Ok((Follower { secrets, pace, succession, started: Instant::now() }, standing))
+}
+
+/// Both Secrets.
+struct Secrets {
+    client: Client,
+    namespace: String,
+}
+
+/// Where a succession stands, as it is written down.
+struct Kept {
+    version: Value,
+    /// None when it cannot be read.
+    succession: Option<Succession>,
+    /// By annotation.
+    trusted: BTreeMap<String, String>,
+}
+
+impl Secrets {
+    fn path(&self, name: &str) -> String {
+        format!("/api/v1/namespaces/{}/secrets/{name}", self.namespace)
     }
-    let (root, key) = Authority::make()?;
-    let secret = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "kubernetes.io/tls",
-        "metadata": {"name": SECRET, "labels": {"app.kubernetes.io/part-of": "mesh"}},
-        "data": {
+
+    async fn get(&self, name: &str) -> Result<Option<Value>, SecretError> {
+        match send(&self.client, Method::Get, &self.path(name), None).await {
+            Ok(secret) => Ok(Some(secret)),
+            Err(error) if error.code() == Some(404) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn create(&self, name: &str, kind: &str, data: Value) -> Result<Value, RequestError> {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": kind,
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "mesh"}}, "data": data,
+        });
+        let path = format!("/api/v1/namespaces/{}/secrets", self.namespace);
+        send(&self.client, Method::Create, &path, Some(&secret)).await
+    }
+
+    async fn given_or_made(&self) -> Result<Given, SecretError> {
+        if let Some(secret) = self.get(SECRET).await? {
+            return given(&secret);
+        }
+        let (root, key) = Authority::make()?;
+        let data = json!({
             "tls.crt": STANDARD.encode(&root), "tls.key": STANDARD.encode(key), "ca.crt": STANDARD.encode(&root),
-        },
-    });
-    match send(client, Method::Create, &path, Some(&secret)).await {
-        Ok(secret) => read(&secret),
-        Err(error) if error.code() == Some(409) => read(&send(client, Method::Get, &one, None).await?),
-        Err(error) => Err(error.into()),
+        });
+        match self.create(SECRET, "kubernetes.io/tls", data).await {
+            Ok(secret) => given(&secret),
+            Err(error) if error.code() == Some(409) => {
+                given(&send(&self.client, Method::Get, &self.path(SECRET), None).await?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn kept(&self) -> Result<Option<Kept>, SecretError> {
+        Ok(self.get(SUCCESSION).await?.as_ref().map(Kept::read))
+    }
+
+    /// Writes where it stands, unless another has since; notes of replicas on what was before go.
+    async fn keep(&self, succession: &Succession, before: Option<&Kept>) -> Result<(), RequestError> {
+        let text = serde_json::to_string(succession).expect("a succession is plain text");
+        let data = json!({KEY: STANDARD.encode(text)});
+        let Some(before) = before else { return self.create(SUCCESSION, "Opaque", data).await.map(drop) };
+        let gone: BTreeMap<_, _> = before.trusted.keys().map(|note| (note, Value::Null)).collect();
+        let patch =
+            json!({"metadata": {"resourceVersion": before.version, "annotations": gone}, "data": data});
+        send(&self.client, Method::Merge, &self.path(SUCCESSION), Some(&patch)).await.map(drop)
+    }
+
+    /// Notes that all of a replica's proxies trust these anchors.
+    async fn note(&self, replica: &str, anchors: &str) -> Result<(), RequestError> {
+        let patch = json!({"metadata": {"annotations": {annotation(replica): anchors}}});
+        send(&self.client, Method::Merge, &self.path(SUCCESSION), Some(&patch)).await.map(drop)
+    }
+
+    /// Tells users, as events of the Secret that they have put there.
+    async fn tell(&self, tone: Tone, reason: &str, message: &str) {
+        let uid = match self.get(SECRET).await {
+            Ok(Some(secret)) => secret["metadata"]["uid"].clone(),
+            _ => Value::Null,
+        };
+        let about =
+            About { version: "v1".into(), kind: "Secret", namespace: &self.namespace, name: SECRET, uid };
+        if let Err(error) = event::tell(&self.client, &about, tone, reason, message).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, reason, "an event cannot be written");
+        }
     }
 }
 
-/// Looks at the Secret until `stop`, and takes a new signing certificate of the same root into use: what cert-manager writes when
-/// it renews an intermediate. Another root is refused here, since nobody trusts it yet.
-pub async fn follow(client: Client, namespace: String, plane: Arc<Plane>, stop: CancellationToken) {
-    let one = format!("/api/v1/namespaces/{namespace}/secrets/{SECRET}");
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            () = stop.cancelled() => return,
+impl Kept {
+    fn read(secret: &Value) -> Self {
+        let text = secret["data"][KEY].as_str().and_then(|encoded| STANDARD.decode(encoded).ok());
+        let succession = serde_json::from_slice(&text.unwrap_or_default());
+        let notes = secret["metadata"]["annotations"].as_object().into_iter().flatten();
+        let ours = notes.filter(|(name, _)| name.starts_with(TRUSTED_BY));
+        Self {
+            version: secret["metadata"]["resourceVersion"].clone(),
+            succession: succession
+                .inspect_err(
+                    |error| tracing::error!(%error, "secret {SUCCESSION} cannot be read and is not followed"),
+                )
+                .ok(),
+            trusted: ours
+                .filter_map(|(name, anchors)| Some((name.clone(), anchors.as_str()?.to_owned())))
+                .collect(),
         }
-        match send(&client, Method::Get, &one, None).await {
-            Ok(secret) => take(&plane, read(&secret)),
-            // Whoever is away or has no Secret says nothing of a new one.
-            Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "secret {SECRET} is not seen")
+    }
+}
+
+/// By which a replica's note is found; its pod's name may be longer than an annotation's.
+fn annotation(replica: &str) -> String {
+    format!("{TRUSTED_BY}{}", short_hash(replica.as_bytes()))
+}
+
+/// Takes part in successions as one of the replicas.
+pub struct Follower {
+    secrets: Secrets,
+    pace: Pace,
+    succession: Succession,
+    started: Instant,
+}
+
+impl Follower {
+    /// Follows as the replica of this pod until `stop`; moves a succession on while `leads`.
+    pub async fn follow(
+        mut self,
+        plane: Arc<Plane>,
+        pod: String,
+        leads: watch::Receiver<bool>,
+        stop: CancellationToken,
+    ) {
+        let look = LOOK.min(self.pace.introduce.max(Duration::from_millis(50)));
+        loop {
+            let leading = *leads.borrow();
+            tokio::select! {
+                round = self.round(&plane, &pod, leading) => match round {
+                    Ok(()) => {}
+                    // Somebody was faster: what they wrote is seen at the next look.
+                    Err(SecretError::Request(error)) if matches!(error.code(), Some(409)) => {}
+                    Err(error) => {
+                        tracing::warn!(error = chain(&error), "the certificate authority is not followed just now");
+                    }
+                },
+                () = stop.cancelled() => return,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(look) => {}
+                () = stop.cancelled() => return,
             }
         }
     }
+
+    async fn round(&mut self, plane: &Plane, pod: &str, leads: bool) -> Result<(), SecretError> {
+        let kept = self.secrets.kept().await?;
+        if let Some(succession) = kept.as_ref().and_then(|kept| kept.succession.as_ref())
+            && *succession != self.succession
+        {
+            self.stand(plane, succession.clone())?;
+        }
+        if let Some(kept) = &kept {
+            self.note(plane, pod, kept).await?;
+        }
+        let offered = self.offered(plane, leads).await?;
+        if !leads {
+            return Ok(());
+        }
+        let mut next = self.succession.clone();
+        if let Some((pair, authority)) = offered {
+            let believed = authority.is_believed_by(&next.known_anchors());
+            next.offer(pair, believed, now(), &self.pace);
+        }
+        let standing = plane.standing();
+        let known = Known {
+            all_trust: kept.as_ref().is_some_and(|kept| self.all_trust(plane, pod, kept, &standing.id)),
+            expired: standing.authority.expires() <= OffsetDateTime::now_utc(),
+        };
+        next.step(known, now(), &self.pace);
+        if next != self.succession || kept.is_none_or(|kept| kept.succession.is_none()) {
+            self.write(plane, next).await?;
+        }
+        Ok(())
+    }
+
+    /// What the user gives, if it can sign; whether it cannot is told, by the leader to users too.
+    async fn offered(
+        &self,
+        plane: &Plane,
+        leads: bool,
+    ) -> Result<Option<(crate::ca::succession::Pair, Authority)>, SecretError> {
+        // Whoever has taken the Secret away says nothing of a new one.
+        let Some(secret) = self.secrets.get(SECRET).await? else { return Ok(None) };
+        let checked = given(&secret).and_then(|given| Ok(given.check()?));
+        let refused = checked.as_ref().err().map(chain);
+        if plane.refuse_authority(refused.clone())
+            && let Some(refused) = refused
+        {
+            tracing::error!(
+                error = refused,
+                "the new certificate authority is refused; the present one stays in force"
+            );
+            if leads {
+                let message = format!("{refused}; the authority before it stays in force");
+                self.secrets.tell(Tone::Warning, "AuthorityRefused", &message).await;
+            }
+        }
+        Ok(checked.ok())
+    }
+
+    /// Notes once that all of our proxies trust what is being introduced.
+    async fn note(&self, plane: &Plane, pod: &str, kept: &Kept) -> Result<(), SecretError> {
+        let standing = plane.standing();
+        // After a start of ours proxies need a moment to come back.
+        let settled_in = self.started.elapsed() >= self.pace.introduce;
+        let noted = kept.trusted.get(&annotation(pod)).is_some_and(|noted| *noted == standing.id);
+        if standing.phase == Phase::Introducing
+            && settled_in
+            && !noted
+            && plane.registry().all_trust(&standing.id)
+        {
+            self.secrets.note(pod, &standing.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether every replica has noted these anchors. Replicas are pods: where ours is not among the known, none is.
+    fn all_trust(&self, plane: &Plane, own: &str, kept: &Kept, anchors: &str) -> bool {
+        let view = plane.view();
+        let pods = view.world().all::<Pod>().filter(|pod| {
+            pod.namespace() == self.secrets.namespace
+                && pod.object.meta.labels.get(REPLICA.0).is_some_and(|app| app == REPLICA.1)
+                && !pod.is_finished()
+        });
+        let replicas: BTreeSet<String> = pods.map(|pod| pod.name().to_owned()).collect();
+        let has_noted =
+            |pod: &String| kept.trusted.get(&annotation(pod)).is_some_and(|noted| noted == anchors);
+        replicas.contains(own) && replicas.iter().all(has_noted)
+    }
+
+    /// Writes where it stands now, and then acts on it.
+    async fn write(&mut self, plane: &Plane, next: Succession) -> Result<(), SecretError> {
+        // As it is after our own note.
+        let kept = self.secrets.kept().await?;
+        self.secrets.keep(&next, kept.as_ref()).await?;
+        let before = plane.standing();
+        self.stand(plane, next)?;
+        let after = plane.standing();
+        if let Some((reason, message)) = news(&before, &after) {
+            self.secrets.tell(Tone::Normal, reason, &message).await;
+        }
+        Ok(())
+    }
+
+    fn stand(&mut self, plane: &Plane, succession: Succession) -> Result<(), SecretError> {
+        let standing = Standing::of(&succession, &self.pace)?;
+        let present = plane.standing();
+        if !standing.authority.is_same(&present.authority)
+            || (&standing.id, standing.phase) != (&present.id, present.phase)
+        {
+            tracing::info!(
+                phase = ?standing.phase,
+                signer = standing.authority.id(),
+                "the certificate authority has changed"
+            );
+            plane.stand(standing);
+        }
+        self.succession = succession;
+        Ok(())
+    }
 }
 
-fn take(plane: &Plane, found: Result<Authority, SecretError>) {
-    let standing = plane.standing();
-    let judged = match found {
-        Ok(found) if found.is_same(&standing.authority) => Ok(None),
-        Ok(found) if same_roots(found.root(), &standing.anchors) => Ok(Some(found)),
-        Ok(_) => Err(format!(
-            "secret {SECRET} has another root, which no proxy trusts yet: put the former one back, or restart the replicas, \
-             after which connections between proxies fail until both have renewed"
+/// What users are told of a step: its reason, and a sentence.
+fn news(before: &Standing, after: &Standing) -> Option<(&'static str, String)> {
+    let (signer, was) = (after.authority.id(), before.authority.id());
+    if signer != was {
+        let message =
+            format!("authority {signer} signs, and no longer {was}; proxies renew their certificates");
+        return Some(("AuthoritySigns", message));
+    }
+    match (before.phase, after.phase) {
+        (_, Phase::Introducing) if before.id != after.id => {
+            let message =
+                format!("another authority is being introduced; {signer} signs until all proxies trust it");
+            Some(("AuthorityIntroduced", message))
+        }
+        (Phase::Introducing, _) => Some((
+            "AuthorityTakenBack",
+            format!("no other authority is introduced any more; {signer} signs on"),
         )),
-        Err(error) => Err(chain(&error)),
-    };
-    let refused = judged.as_ref().err().cloned();
-    if plane.refuse_authority(refused.clone())
-        && let Some(refused) = refused
-    {
-        tracing::error!(
-            error = refused,
-            "the new certificate authority is refused; the present one stays in force"
-        );
+        (Phase::Retiring, Phase::Settled) => {
+            Some(("AuthorityRetired", format!("only authority {signer} is trusted now")))
+        }
+        _ => None,
     }
-    if let Ok(Some(found)) = judged {
-        tracing::info!(signer = found.id(), "a new certificate of the same root signs");
-        plane.stand(Standing::alone(found));
-    }
-}
-
-fn same_roots(one: &str, other: &str) -> bool {
-    let of = |pem| certificates(pem).map(|all| all.into_iter().collect::<HashSet<_>>());
-    matches!((of(one), of(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 fn chain(error: &SecretError) -> String {
@@ -124,68 +374,14 @@ fn chain(error: &SecretError) -> String {
     }
 }
 
-fn read(secret: &Value) -> Result<Authority, SecretError> {
+fn given(secret: &Value) -> Result<Given, SecretError> {
     let value = |name: &'static str| {
         let encoded = secret["data"][name].as_str().filter(|text| !text.is_empty());
         let bytes = encoded.and_then(|encoded| STANDARD.decode(encoded).ok());
         bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(SecretError::Missing(name))
     };
-    let roots = value("ca.crt").ok();
-    Ok(Authority::from_pem(&value("tls.crt")?, &value("tls.key")?, roots.as_deref())?)
+    Ok(Given { certificates: value("tls.crt")?, key: value("tls.key")?, roots: value("ca.crt").ok() })
 }
 
 #[cfg(test)]
-mod tests {
-    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-
-    use super::*;
-    use crate::tokens::Verifier;
-
-    /// A root, and a way to have intermediates signed by it, as a Secret holds them.
-    fn issuer() -> (String, impl Fn() -> Value) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let root = params.self_signed(&key).unwrap().pem();
-        let bundle = root.clone();
-        let issuer = Issuer::from_ca_cert_pem(&root, key).unwrap();
-        let intermediate = move || {
-            let key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::default();
-            params.distinguished_name.push(DnType::CommonName, "intermediate");
-            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-            let signed = params.signed_by(&key, &issuer).unwrap();
-            secret(&signed.pem(), &key.serialize_pem(), &bundle)
-        };
-        (root, intermediate)
-    }
-
-    fn secret(certificates: &str, key: &str, roots: &str) -> Value {
-        let [certificates, key, roots] = [certificates, key, roots].map(|pem| STANDARD.encode(pem));
-        json!({"data": {"tls.crt": certificates, "tls.key": key, "ca.crt": roots}})
-    }
-
-    #[tokio::test]
-    async fn a_renewed_intermediate_signs_and_another_root_is_refused() {
-        let (root, intermediate) = issuer();
-        let first = read(&intermediate()).unwrap();
-        let plane = Plane::new(Standing::alone(first), Verifier::new(std::path::Path::new("none")));
-        let before = plane.standing();
-        let renewed = intermediate();
-        take(&plane, read(&renewed));
-        let after = plane.standing();
-        assert_ne!(after.authority.id(), before.authority.id());
-        assert_eq!((after.anchors.as_str(), plane.refused_authority()), (root.as_str(), None));
-        take(&plane, read(&renewed));
-        assert!(Arc::ptr_eq(&after, &plane.standing()), "nothing is new");
-
-        let (_, elsewhere) = issuer();
-        take(&plane, read(&elsewhere()));
-        assert!(plane.refused_authority().unwrap().contains("another root"));
-        take(&plane, read(&json!({"data": {}})));
-        assert!(plane.refused_authority().unwrap().contains("tls.crt"));
-        assert!(Arc::ptr_eq(&after, &plane.standing()), "the last good one stays");
-        take(&plane, read(&renewed));
-        assert_eq!(plane.refused_authority(), None);
-    }
-}
+mod tests;

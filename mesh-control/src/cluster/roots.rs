@@ -27,12 +27,13 @@ pub async fn publish(
     mut leads: watch::Receiver<bool>,
     stop: CancellationToken,
 ) {
-    let mut generations = plane.generations();
+    let (mut generations, mut standings) = (plane.generations(), plane.standings());
     let mut written = BTreeMap::new();
     let mut forget_at = tokio::time::Instant::now() + AGAIN;
     loop {
         let leading = *leads.borrow_and_update();
         generations.mark_unchanged();
+        standings.mark_unchanged();
         if !leading || tokio::time::Instant::now() >= forget_at {
             written.clear();
             forget_at = tokio::time::Instant::now() + AGAIN;
@@ -40,6 +41,7 @@ pub async fn publish(
         let complete = !leading || write(&client, &plane, &mut written).await;
         tokio::select! {
             _ = generations.changed() => {}
+            _ = standings.changed() => {}
             changed = leads.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(if complete { AGAIN } else { SOON }) => {}
             () = stop.cancelled() => return,

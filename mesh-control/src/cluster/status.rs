@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 mod ingress;
 
-use super::request::{MANAGER, Method, RequestError, send};
+use super::event::{self, About, Tone, now};
+use super::request::{Method, RequestError, send};
 use crate::api::{Key, Kind, Object};
 use crate::problem::{ObjectRef, Problem, Severity};
 use crate::serve::Plane;
@@ -162,9 +163,14 @@ impl Writer {
             "status": {"conditions": conditions, "observedGeneration": object["metadata"]["generation"]}});
         send(&self.client, Method::Merge, &format!("{path}/status"), Some(&patch)).await?;
         if !said.accepted {
-            let event = event(key, object, &said.message);
-            let path = format!("/api/v1/namespaces/{}/events", key.namespace);
-            send(&self.client, Method::Create, &path, Some(&event)).await?;
+            let about = About {
+                version: object["apiVersion"].clone(),
+                kind: key.kind.as_str(),
+                namespace: &key.namespace,
+                name: &key.name,
+                uid: object["metadata"]["uid"].clone(),
+            };
+            event::tell(&self.client, &about, Tone::Warning, "Invalid", &said.message).await?;
         }
         Ok(())
     }
@@ -229,27 +235,6 @@ fn conditions(object: &Value, said: &Said) -> Option<Vec<Value>> {
         }
     }
     (after != before).then_some(after)
-}
-
-fn event(key: &Key, object: &Value, message: &str) -> Value {
-    let now = now();
-    json!({
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"generateName": format!("{}.", key.name), "namespace": &*key.namespace},
-        "involvedObject": {
-            "apiVersion": object["apiVersion"], "kind": key.kind.as_str(), "namespace": &*key.namespace,
-            "name": &*key.name, "uid": object["metadata"]["uid"],
-        },
-        "type": "Warning", "reason": "Invalid", "message": message, "count": 1,
-        "source": {"component": MANAGER}, "reportingComponent": MANAGER, "firstTimestamp": now, "lastTimestamp": now,
-    })
-}
-
-fn now() -> Value {
-    let now = time::OffsetDateTime::now_utc().replace_nanosecond(0).ok();
-    now.and_then(|now| now.format(&time::format_description::well_known::Rfc3339).ok())
-        .map_or(Value::Null, Value::String)
 }
 
 #[cfg(test)]

@@ -66,9 +66,10 @@ struct Keeper {
 
 impl Keeper {
     async fn run(self, mut leads: watch::Receiver<bool>, stop: CancellationToken) {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut standings) = (Backoff::default(), self.plane.standings());
         loop {
             let leading = *leads.borrow_and_update();
+            standings.mark_unchanged();
             let kept = async {
                 if !leading {
                     return std::future::pending().await;
@@ -80,6 +81,8 @@ impl Keeper {
             };
             tokio::select! {
                 () = kept => {}
+                // A new watch begins with what there is, and is held against the new trust anchors.
+                _ = standings.changed() => {}
                 changed = leads.changed() => if changed.is_err() { return },
                 () = stop.cancelled() => return,
             }

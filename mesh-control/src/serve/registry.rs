@@ -34,7 +34,7 @@ pub struct ProxyStatus {
     pub trusts: String,
     /// Tells one stream of a proxy from its next.
     #[serde(skip)]
-    pub(super) stream: u64,
+    pub(crate) stream: u64,
 }
 
 impl Registry {
@@ -48,7 +48,7 @@ impl Registry {
         self.lock().values().all(|proxy| proxy.trusts == id)
     }
 
-    pub(super) fn put(&self, status: ProxyStatus) {
+    pub(crate) fn put(&self, status: ProxyStatus) {
         self.lock().insert(status.name.clone(), status);
     }
 
