@@ -1,6 +1,5 @@
 //! `mesh-control`: reads objects, signs certificates, and tells every proxy what concerns it.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -227,7 +226,6 @@ async fn follow(
     stop: CancellationToken,
 ) {
     let mut generation = 0;
-    let mut told = HashSet::new();
     loop {
         let change = tokio::select! {
             change = changes.recv() => change,
@@ -247,9 +245,7 @@ async fn follow(
             tracing::error!("the objects are not followed any more; going on with what is known");
             return stop.cancelled().await;
         };
-        if change.retold {
-            tell(&mut told, change.problems.clone());
-        }
+        tell(&change.news);
         let revision = change.revision;
         if change.is_empty() && generation > 0 {
             plane.note_revision(revision);
@@ -283,15 +279,11 @@ async fn publish(plane: &Plane, world: &World, generation: u64, touched: Option<
 }
 
 /// Says in the log what is wrong and was not before, up to a bound: one object may be wrong in many ways, and many objects.
-fn tell(told: &mut HashSet<Problem>, problems: Vec<Problem>) {
-    let problems: HashSet<Problem> = problems.into_iter().collect();
-    let mut new: Vec<&Problem> = problems.difference(told).collect();
-    new.sort();
-    for problem in new.iter().take(MOST_TOLD) {
+fn tell(news: &[Arc<Problem>]) {
+    for problem in news.iter().take(MOST_TOLD) {
         tracing::warn!("{problem}");
     }
-    if let Some(more) = new.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+    if let Some(more) = news.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
         tracing::warn!(more, "further problems of objects; `mesh status` shows all");
     }
-    *told = problems;
 }

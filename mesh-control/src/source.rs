@@ -14,7 +14,7 @@ mod strict;
 mod validation;
 mod watch;
 
-pub use change::{Change, Loaded, Refusal};
+pub use change::{Change, Findings, Loaded, Refusal};
 pub use files::REVISION_FILE;
 pub use strict::{Strict, read_strictly};
 pub use watch::{WatchError, watch};

@@ -35,7 +35,7 @@ use crate::api::core::{Pod, Service};
 use crate::api::networking::ServiceEntry;
 use crate::api::{Content, Item, Key, Kind, MeshConfig, Object};
 use crate::problem::Problem;
-use crate::source::{Change, Refusal};
+use crate::source::{Change, Findings};
 
 /// All objects by key, with what follows from them.
 #[derive(Debug, Clone, Default)]
@@ -46,8 +46,7 @@ pub struct World {
     addresses: Arc<Addresses>,
     by_address: ByAddress,
     settings: settings::Settings,
-    refused: BTreeMap<Key, Problem>,
-    problems: Vec<Problem>,
+    findings: Arc<Findings>,
     key_sets: BTreeMap<KeySource, KeySet>,
     leaves_nginx: bool,
 }
@@ -102,8 +101,7 @@ impl World {
         if keys.iter().any(|key| key.kind == Kind::Service) {
             self.allot();
         }
-        self.refused = change.refused.into_iter().map(|Refusal { key, problem }| (key, problem)).collect();
-        self.problems = change.problems;
+        self.findings = change.findings;
         let mesh_config = keys.contains(&settings::key()) && self.read_settings();
         Touched { keys, mesh_config }
     }
@@ -212,12 +210,12 @@ impl World {
 
     /// Why the latest version of an object is not used; its last good version is, if there was one.
     pub fn refusal(&self, key: &Key) -> Option<&Problem> {
-        self.refused.get(key)
+        self.findings.refused.get(key).map(Arc::as_ref)
     }
 
     /// All objects whose latest version is not used, with the reasons.
     pub fn refusals(&self) -> impl Iterator<Item = (&Key, &Problem)> {
-        self.refused.iter()
+        self.findings.refused.iter().map(|(key, problem)| (key, &**problem))
     }
 
     /// Leaves Ingresses of class `nginx` to ingress-nginx, which may run in the same cluster.
@@ -232,7 +230,7 @@ impl World {
 
     /// All problems of the source and of the mesh configuration.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.problems.iter().chain(&self.settings.problems)
+        self.findings.problems.iter().map(Arc::as_ref).chain(&self.settings.problems)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a source holds at one moment, and what changed since another.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,18 +32,27 @@ pub struct Refusal {
     pub problem: Problem,
 }
 
+/// What is wrong with everything that a source holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Objects whose latest version cannot be used, and why; also among the problems.
+    pub refused: BTreeMap<Key, Arc<Problem>>,
+    /// Everything wrong or worth knowing.
+    pub problems: Vec<Arc<Problem>>,
+}
+
 /// The difference between two moments of a source.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
     /// New objects and new versions, in the order they were found.
     pub upserted: Vec<Object>,
     pub removed: Vec<Key>,
-    /// All objects whose latest version cannot be used, not only new ones.
-    pub refused: Vec<Refusal>,
-    /// All problems of the source, not only new ones.
-    pub problems: Vec<Problem>,
-    /// Whether the problems are others than before.
+    /// All that is wrong, not only what is new. Shared, since there may be much of it and changes come often.
+    pub findings: Arc<Findings>,
+    /// Whether that is other than before.
     pub retold: bool,
+    /// Problems that were not there before.
+    pub news: Vec<Arc<Problem>>,
     /// The writer's revision that this change brings the reader up to; zero where nobody counts.
     pub revision: u64,
 }
@@ -59,7 +68,7 @@ impl Change {
 #[derive(Debug, Default)]
 pub(super) struct Held {
     objects: BTreeMap<Key, (u64, Option<Arc<PathBuf>>)>,
-    problems: Vec<Problem>,
+    findings: Arc<Findings>,
     revision: u64,
 }
 
@@ -93,25 +102,62 @@ impl Held {
             }
         }
         self.objects = kept;
-        let retold = self.problems != loaded.problems;
-        self.problems.clone_from(&loaded.problems);
         let revised = std::mem::replace(&mut self.revision, loaded.revision) != loaded.revision;
-        let (refused, problems, revision) = (loaded.refused, loaded.problems, loaded.revision);
-        let change = Change { upserted, removed, refused, problems, retold, revision };
+        let (mut retold, mut news) = (false, Vec::new());
+        let findings = Findings::new(loaded.refused, loaded.problems);
+        if findings != *self.findings {
+            let known: HashSet<_> = self.findings.problems.iter().collect();
+            news = findings.problems.iter().filter(|problem| !known.contains(problem)).cloned().collect();
+            (self.findings, retold) = (Arc::new(findings), true);
+        }
+        let (findings, revision) = (Arc::clone(&self.findings), loaded.revision);
+        let change = Change { upserted, removed, findings, retold, news, revision };
         (revised || !change.is_empty()).then_some(change)
+    }
+}
+
+impl Findings {
+    fn new(refused: Vec<Refusal>, problems: Vec<Problem>) -> Self {
+        Self {
+            refused: refused.into_iter().map(|Refusal { key, problem }| (key, Arc::new(problem))).collect(),
+            problems: problems.into_iter().map(Arc::new).collect(),
+        }
     }
 }
 
 impl From<Loaded> for Change {
     /// The change from nothing.
     fn from(loaded: Loaded) -> Self {
+        let findings = Findings::new(loaded.refused, loaded.problems);
         Self {
             upserted: loaded.objects.into_iter().map(Arc::unwrap_or_clone).collect(),
             removed: Vec::new(),
-            refused: loaded.refused,
-            retold: !loaded.problems.is_empty(),
-            problems: loaded.problems,
+            retold: !findings.problems.is_empty(),
+            news: findings.problems.clone(),
+            findings: Arc::new(findings),
             revision: loaded.revision,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_news_once() {
+        let mut held = Held::default();
+        let mut update = |messages: &[&str]| {
+            let problems = messages.iter().map(|message| Problem::error("spec", *message)).collect();
+            let change = held.update(Loaded { problems, ..Loaded::default() })?;
+            let news: Vec<String> = change.news.iter().map(|problem| problem.message.clone()).collect();
+            Some((news, change.findings.problems.len(), change.retold))
+        };
+        let news =
+            |messages: &[&str]| messages.iter().map(|message| (*message).to_owned()).collect::<Vec<_>>();
+        assert_eq!(update(&["a"]), Some((news(&["a"]), 1, true)));
+        assert_eq!(update(&["a"]), None);
+        assert_eq!(update(&["a", "b"]), Some((news(&["b"]), 2, true)));
+        assert_eq!(update(&["b"]), Some((news(&[]), 1, true)));
     }
 }

@@ -313,7 +313,7 @@ async fn next(changes: &mut tokio::sync::mpsc::Receiver<Change>) -> (Vec<String>
     let change = timeout(Duration::from_secs(10), changes.recv()).await.unwrap().unwrap();
     let upserted = change.upserted.iter().map(|object| object.key.name.to_string()).collect();
     let removed = change.removed.iter().map(|key| key.name.to_string()).collect();
-    (upserted, removed, change.problems.len())
+    (upserted, removed, change.findings.problems.len())
 }
 
 #[tokio::test]

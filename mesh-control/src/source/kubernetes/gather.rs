@@ -20,7 +20,7 @@ use super::trim;
 use super::wanted::{Reference, Todo, Wanted, wishes};
 use crate::api::{Key, Kind, Object, Origin};
 use crate::problem::Problem;
-use crate::source::change::{Change, Refusal};
+use crate::source::change::{Change, Findings};
 use crate::source::document::{Outcome, read_document};
 
 /// Events that may wait; a follower whose event finds no room stops reading from the API server.
@@ -58,8 +58,10 @@ pub(super) struct Gatherer {
     places: Places,
     wanted: Wanted,
     fetches: Arc<Semaphore>,
-    refused: BTreeMap<(usize, Name), Refusal>,
-    problems: BTreeMap<(usize, Name), Vec<Problem>>,
+    refused: BTreeMap<(usize, Name), (Key, Arc<Problem>)>,
+    problems: BTreeMap<(usize, Name), Vec<Arc<Problem>>>,
+    /// Both, as they were handed on last.
+    findings: Arc<Findings>,
     pending: Pending,
     /// The last change was handed on.
     handed_on: Option<Instant>,
@@ -71,6 +73,7 @@ struct Pending {
     upserted: BTreeMap<Key, Object>,
     removed: BTreeSet<Key>,
     retold: bool,
+    news: Vec<Arc<Problem>>,
 }
 
 impl Pending {
@@ -105,6 +108,7 @@ impl Gatherer {
             fetches: Arc::new(Semaphore::new(FETCHES)),
             refused: BTreeMap::new(),
             problems: BTreeMap::new(),
+            findings: Arc::default(),
             pending: Pending::default(),
             handed_on: None,
             resources,
@@ -316,7 +320,7 @@ impl Gatherer {
     fn read(&mut self, number: usize, name: Name, document: &Value) {
         let now = time::OffsetDateTime::now_utc().unix_timestamp();
         let at = (number, name);
-        let (refusal, problems) = match read_document(document, Origin::default(), now) {
+        let (refused, problems) = match read_document(document, Origin::default(), now) {
             Outcome::Object(object, problems) => {
                 self.held[number].insert(at.1.clone());
                 self.pending.upserted.insert(object.key.clone(), Arc::unwrap_or_clone(object));
@@ -324,13 +328,14 @@ impl Gatherer {
             }
             Outcome::Refused(key, problem) => {
                 // An older version that waits to be handed on is still the last good one.
-                (Some(Refusal { key, problem: problem.clone() }), vec![problem])
+                (Some(key), vec![problem])
             }
             Outcome::Skipped(problem) => (None, problem.into_iter().collect()),
             Outcome::Unreadable(problem) => (None, vec![problem]),
         };
-        let before = match refusal {
-            Some(refusal) => self.refused.insert(at.clone(), refusal).is_some(),
+        let problems: Vec<_> = problems.into_iter().map(Arc::new).collect();
+        let before = match refused {
+            Some(key) => self.refused.insert(at.clone(), (key, Arc::clone(&problems[0]))).is_some(),
             None => self.refused.remove(&at).is_some(),
         };
         let told = if problems.is_empty() {
@@ -338,7 +343,9 @@ impl Gatherer {
         } else {
             self.problems.insert(at, problems.clone())
         };
-        self.pending.retold |= before || told.unwrap_or_default() != problems;
+        let told = told.unwrap_or_default();
+        self.pending.retold |= before || told != problems;
+        self.pending.news.extend(problems.into_iter().filter(|problem| !told.contains(problem)));
     }
 
     fn gone(&mut self, number: usize, kind: Kind, name: &Name) -> Todo {
@@ -411,13 +418,19 @@ impl Gatherer {
     }
 
     fn change(&mut self) -> Change {
-        let Pending { upserted, removed, retold } = std::mem::take(&mut self.pending);
+        let Pending { upserted, removed, retold, news } = std::mem::take(&mut self.pending);
+        if retold {
+            self.findings = Arc::new(Findings {
+                refused: self.refused.values().cloned().collect(),
+                problems: self.problems.values().flatten().cloned().collect(),
+            });
+        }
         Change {
             upserted: upserted.into_values().collect(),
             removed: removed.into_iter().collect(),
-            refused: self.refused.values().cloned().collect(),
-            problems: self.problems.values().flatten().cloned().collect(),
+            findings: Arc::clone(&self.findings),
             retold,
+            news,
             revision: 0,
         }
     }

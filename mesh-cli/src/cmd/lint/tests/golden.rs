@@ -48,7 +48,7 @@ fn the_twelve_documents_load_each_alone_and_all_together() {
     let mut text = String::new();
     for set in documents.iter().map(std::slice::from_ref).chain([&documents[..]]) {
         let change = offline::read(set).unwrap();
-        assert!(change.refused.is_empty(), "{set:?}");
+        assert!(change.findings.refused.is_empty(), "{set:?}");
         let name =
             if set.len() == 1 { set[0].file_name().unwrap().to_str().unwrap() } else { "all together" };
         writeln!(text, "# {name}").unwrap();
