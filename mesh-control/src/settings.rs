@@ -68,13 +68,13 @@ pub struct Cluster {
 #[derive(Debug, Clone, clap::Args)]
 pub struct AuthorityPace {
     /// Seconds that a new authority is introduced at least before it signs.
-    #[arg(long, default_value_t = 60, value_name = "SECONDS", conflicts_with = "kubernetes")]
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub authority_introduce: u64,
     /// Seconds within which proxies renew once a new authority signs.
-    #[arg(long, default_value_t = 600, value_name = "SECONDS", conflicts_with = "kubernetes")]
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     pub authority_renew: u64,
     /// Seconds that the old authority is trusted after that. Less than a day cuts off proxies that could not renew.
-    #[arg(long, default_value_t = 86_700, value_name = "SECONDS", conflicts_with = "kubernetes")]
+    #[arg(long, default_value_t = 86_700, value_name = "SECONDS")]
     pub authority_retire: u64,
 }
 
