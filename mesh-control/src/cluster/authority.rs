@@ -22,7 +22,7 @@ use super::event::{self, About, Tone};
 use super::request::{Method, RequestError, send};
 use crate::api::core::Pod;
 use crate::ca::keeper::{Given, Standing, now};
-use crate::ca::succession::{Known, Pace, Phase, Succession};
+use crate::ca::succession::{Known, Pace, Pair, Phase, Succession};
 use crate::ca::{Authority, AuthorityError, short_hash};
 use crate::serve::Plane;
 
@@ -226,11 +226,16 @@ impl Follower {
 
     async fn round(&mut self, plane: &Plane, pod: &str, leads: bool) -> Result<(), SecretError> {
         let kept = self.secrets.kept().await?;
-        if let Some(succession) = kept.as_ref().and_then(|kept| kept.succession.as_ref())
-            && *succession != self.succession
+        let known = kept.as_ref().and_then(|kept| kept.succession.as_ref());
+        if let Some(succession) = known.filter(|known| **known != self.succession)
+            && let Err(error) = self.stand(plane, succession.clone())
         {
-            self.stand(plane, succession.clone())?;
+            tracing::error!(
+                error = chain(&error),
+                "what secret {SUCCESSION} says cannot be followed; the leader writes it anew"
+            );
         }
+        let is_written = known == Some(&self.succession);
         if let Some(kept) = &kept {
             self.note(plane, pod, kept).await?;
         }
@@ -249,18 +254,14 @@ impl Follower {
             expired: standing.authority.expires() <= OffsetDateTime::now_utc(),
         };
         next.step(known, now(), &self.pace);
-        if next != self.succession || kept.is_none_or(|kept| kept.succession.is_none()) {
+        if next != self.succession || !is_written {
             self.write(plane, next).await?;
         }
         Ok(())
     }
 
     /// What the user gives, if it can sign; whether it cannot is told, by the leader to users too.
-    async fn offered(
-        &self,
-        plane: &Plane,
-        leads: bool,
-    ) -> Result<Option<(crate::ca::succession::Pair, Authority)>, SecretError> {
+    async fn offered(&self, plane: &Plane, leads: bool) -> Result<Option<(Pair, Authority)>, SecretError> {
         // Whoever has taken the Secret away says nothing of a new one.
         let Some(secret) = self.secrets.get(SECRET).await? else { return Ok(None) };
         let checked = given(&secret).and_then(|given| Ok(given.check()?));

@@ -285,6 +285,24 @@ async fn of_two_that_lead_one_writes() {
     assert_eq!(b.look(true).await.id, introduced.id, "it follows what the other wrote");
 }
 
+/// As after a long time without a control plane.
+#[tokio::test]
+async fn what_cannot_sign_any_more_is_written_anew() {
+    let (server, client) = Server::start().await;
+    let mut a = Replica::start(&client, "a").await;
+    let first = a.look(true).await;
+    let gone = Pair { certificates: "none".to_owned(), key: "none".to_owned(), anchors: String::new() };
+    let kept = a.follower.secrets.kept().await.unwrap();
+    a.follower.secrets.keep(&Succession::settled(gone), kept.as_ref()).await.unwrap();
+    for replica in [&mut Replica::start(&client, "b").await, &mut a] {
+        assert!(replica.look(false).await.authority.is_same(&first.authority));
+    }
+    assert!(a.look(true).await.authority.is_same(&first.authority));
+    let kept = a.follower.secrets.kept().await.unwrap().unwrap();
+    assert_eq!(kept.succession.as_ref(), Some(&a.follower.succession));
+    assert_eq!(server.events(), Vec::<String>::new());
+}
+
 #[test]
 fn what_cannot_be_read_is_not_followed() {
     let kept = Kept::read(&json!({"metadata": {"resourceVersion": "7"}, "data": {KEY: "bm9uZQ=="}}));
