@@ -116,13 +116,20 @@ impl Plane {
         self.standing.send_replace(Arc::new(standing));
     }
 
-    /// Notes why the authority that the user has given is not used, or that nothing is wrong. True if that is new.
+    /// Notes why the authority that the user has given is not used, or that nothing is wrong. True if that is new; it is
+    /// logged then.
     pub fn refuse_authority(&self, why: Option<String>) -> bool {
-        self.refused_authority.send_if_modified(|before| {
-            let differs = *before != why;
-            *before = why;
-            differs
-        })
+        let is_new = *self.refused_authority.borrow() != why;
+        if is_new {
+            if let Some(error) = &why {
+                tracing::error!(
+                    error,
+                    "the new certificate authority is refused; the present one stays in force"
+                );
+            }
+            self.refused_authority.send_replace(why);
+        }
+        is_new
     }
 
     /// Why the authority that the user has given is not used.

@@ -46,7 +46,8 @@ pub struct Standing {
 
 impl Standing {
     /// One authority that trusts its own roots.
-    pub fn alone(authority: Authority) -> Self {
+    #[cfg(test)]
+    pub(crate) fn alone(authority: Authority) -> Self {
         let (anchors, renew) = (authority.root().to_owned(), Pace::default().renew);
         Self { authority, id: anchors_id(&anchors), anchors, phase: Phase::Settled, renew }
     }
@@ -194,7 +195,10 @@ impl Keeper {
         }
         let given = match Given::applied(view.world()).unwrap_or_else(|| Given::read(&self.folder)) {
             Ok(given) => given,
-            Err(error) => return self.refuse(plane, &error),
+            Err(error) => {
+                plane.refuse_authority(Some(error.to_string()));
+                return;
+            }
         };
         if self.judged.as_ref() == Some(&given) {
             return;
@@ -210,17 +214,9 @@ impl Keeper {
                 let believed = authority.is_believed_by(&self.succession.known_anchors());
                 self.succession.offer(pair, believed, now(), &self.pace);
             }
-            Err(error) => self.refuse(plane, &error),
-        }
-    }
-
-    fn refuse(&self, plane: &Plane, error: &AuthorityError) {
-        let told = error.to_string();
-        if plane.refuse_authority(Some(told.clone())) {
-            tracing::error!(
-                error = told,
-                "the new certificate authority is refused; the present one stays in force"
-            );
+            Err(error) => {
+                plane.refuse_authority(Some(error.to_string()));
+            }
         }
     }
 

@@ -236,8 +236,11 @@ impl Follower {
             );
         }
         let is_written = known == Some(&self.succession);
-        if let Some(kept) = &kept {
-            self.note(plane, pod, kept).await?;
+        // A note makes another version of what was read: going on waits for the next look.
+        if let Some(kept) = &kept
+            && self.note(plane, pod, kept).await?
+        {
+            return Ok(());
         }
         let offered = self.offered(plane, leads).await?;
         if !leads {
@@ -255,7 +258,7 @@ impl Follower {
         };
         next.step(known, now(), &self.pace);
         if next != self.succession || !is_written {
-            self.write(plane, next).await?;
+            self.write(plane, next, kept.as_ref()).await?;
         }
         Ok(())
     }
@@ -267,34 +270,29 @@ impl Follower {
         let checked = given(&secret).and_then(|given| Ok(given.check()?));
         let refused = checked.as_ref().err().map(chain);
         if plane.refuse_authority(refused.clone())
+            && leads
             && let Some(refused) = refused
         {
-            tracing::error!(
-                error = refused,
-                "the new certificate authority is refused; the present one stays in force"
-            );
-            if leads {
-                let message = format!("{refused}; the authority before it stays in force");
-                self.secrets.tell(Tone::Warning, "AuthorityRefused", &message).await;
-            }
+            let message = format!("{refused}; the authority before it stays in force");
+            self.secrets.tell(Tone::Warning, "AuthorityRefused", &message).await;
         }
         Ok(checked.ok())
     }
 
-    /// Notes once that all of our proxies trust what is being introduced.
-    async fn note(&self, plane: &Plane, pod: &str, kept: &Kept) -> Result<(), SecretError> {
+    /// Notes once that all of our proxies trust what is being introduced. True if it was noted now.
+    async fn note(&self, plane: &Plane, pod: &str, kept: &Kept) -> Result<bool, SecretError> {
         let standing = plane.standing();
         // After a start of ours proxies need a moment to come back.
         let settled_in = self.started.elapsed() >= self.pace.introduce;
         let noted = kept.trusted.get(&annotation(pod)).is_some_and(|noted| *noted == standing.id);
-        if standing.phase == Phase::Introducing
+        let due = standing.phase == Phase::Introducing
             && settled_in
             && !noted
-            && plane.registry().all_trust(&standing.id)
-        {
+            && plane.registry().all_trust(&standing.id);
+        if due {
             self.secrets.note(pod, &standing.id).await?;
         }
-        Ok(())
+        Ok(due)
     }
 
     /// Whether every replica has noted these anchors. Replicas are pods: where ours is not among the known, none is.
@@ -311,11 +309,14 @@ impl Follower {
         replicas.contains(own) && replicas.iter().all(has_noted)
     }
 
-    /// Writes where it stands now, and then acts on it.
-    async fn write(&mut self, plane: &Plane, next: Succession) -> Result<(), SecretError> {
-        // As it is after our own note.
-        let kept = self.secrets.kept().await?;
-        self.secrets.keep(&next, kept.as_ref()).await?;
+    /// Writes where it stands now, unless it is not as it was when this was decided, and then acts on it.
+    async fn write(
+        &mut self,
+        plane: &Plane,
+        next: Succession,
+        decided_on: Option<&Kept>,
+    ) -> Result<(), SecretError> {
+        self.secrets.keep(&next, decided_on).await?;
         let before = plane.standing();
         self.stand(plane, next)?;
         let after = plane.standing();

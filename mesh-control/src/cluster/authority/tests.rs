@@ -279,8 +279,10 @@ async fn of_two_that_lead_one_writes() {
     server.supply(&another_root());
     let introduced = a.look(true).await;
     let settled = Succession::settled(b.follower.succession.signer().clone());
-    let refused = b.follower.secrets.keep(&settled, stale.as_ref()).await.unwrap_err();
-    assert_eq!(refused.code(), Some(409));
+    let before = b.plane.standing();
+    let refused = b.follower.write(&b.plane, settled, stale.as_ref()).await.unwrap_err();
+    assert!(matches!(&refused, SecretError::Request(error) if error.code() == Some(409)), "{refused}");
+    assert!(Arc::ptr_eq(&before, &b.plane.standing()), "nothing comes of what was not written");
     assert!(introduced.authority.is_same(&first.authority));
     assert_eq!(b.look(true).await.id, introduced.id, "it follows what the other wrote");
 }
