@@ -189,6 +189,8 @@ pub(super) fn override_with(container: &mut Value, overrides: Option<Value>) {
     let Some(Value::Object(mut overrides)) = overrides else { return };
     if overrides.get("image").is_some_and(|image| image == "auto") {
         overrides.remove("image");
+        // For an image without a tag the API server has written `Always`, which nobody asked for.
+        overrides.remove("imagePullPolicy");
     }
     merge(container, Value::Object(overrides));
 }
