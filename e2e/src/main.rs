@@ -15,6 +15,7 @@ mod behaviour;
 mod caller;
 mod client;
 mod grpc;
+mod names;
 mod otlp;
 mod report;
 mod serve;
@@ -46,6 +47,8 @@ enum Command {
     Ws(client::websocket::Arguments),
     /// Look for a text in what passes on the network of this pod.
     Sniff(client::sniff::Arguments),
+    /// Answer DNS queries: some names like others, all else as the system's resolver does.
+    Names(names::Arguments),
     /// Receive spans by OTLP over gRPC and show them at `/spans`.
     Otlp(otlp::Arguments),
 }
@@ -75,6 +78,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Grpc(grpc)) => client::grpc::run(grpc).await,
         Some(Command::Ws(websocket)) => client::websocket::run(websocket).await,
         Some(Command::Sniff(sniff)) => client::sniff::run(&sniff),
+        Some(Command::Names(names)) => names::run(names).await,
         Some(Command::Otlp(otlp)) => otlp::run(otlp).await,
     }
 }

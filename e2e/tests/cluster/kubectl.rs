@@ -60,8 +60,13 @@ pub(crate) fn apply(text: &str) {
     for deployment in objects.iter().filter(|object| object["kind"] == "Deployment") {
         let of = |field: &str| deployment["metadata"][field].as_str().unwrap_or_default().to_owned();
         let (name, namespace) = (format!("deployment/{}", of("name")), of("namespace"));
-        expect(&["rollout", "status", "--timeout=150s", "-n", &namespace, &name]);
+        rolled_out(&["-n", &namespace, &name]);
     }
+}
+
+/// Waits until all pods of a Deployment are new and ready.
+pub(crate) fn rolled_out(target: &[&str]) {
+    expect(&[&["rollout", "status", "--timeout=150s"], target].concat());
 }
 
 /// Users' files leave out what the API server insists on. It must say so, and `mesh lint --fix` must be enough of an answer; the

@@ -12,6 +12,7 @@
 mod answers;
 #[path = "../local/authorization.rs"]
 mod authorization;
+mod beyond;
 #[path = "../local/binaries.rs"]
 mod binaries;
 #[path = "../local/calls.rs"]
@@ -20,6 +21,12 @@ mod calls;
 mod canary;
 #[path = "../local/certificates.rs"]
 mod certificates;
+#[path = "../local/change.rs"]
+mod change;
+#[path = "../local/egress.rs"]
+mod egress;
+#[path = "../local/failover.rs"]
+mod failover;
 #[path = "../local/fixture.rs"]
 mod fixture;
 #[path = "../local/gateway.rs"]
@@ -27,7 +34,10 @@ mod gateway;
 #[path = "../local/ingress.rs"]
 mod ingress;
 mod kubectl;
+#[path = "../local/limits.rs"]
+mod limits;
 mod mesh;
+mod outage;
 mod pods;
 #[path = "../local/process.rs"]
 mod process;
@@ -40,15 +50,19 @@ mod scenario;
 mod secure;
 #[path = "../local/slices.rs"]
 mod slices;
+#[path = "../local/spans.rs"]
+mod spans;
 #[path = "../local/token.rs"]
 mod token;
 #[path = "../local/tokens.rs"]
 mod tokens;
 #[path = "../local/trust.rs"]
 mod trust;
+mod undeclared;
 #[path = "../local/wait.rs"]
 mod wait;
 
+use beyond::Beyond;
 use mesh::Mesh;
 
 /// Rows Y5, S03 (NodePort), S08, S27: bookinfo as the examples ship it.
@@ -81,6 +95,28 @@ fn who_may_call_whom() {
 fn ingress_gateway() {
     let Some(mesh) = Mesh::up(&["ingress/workloads.yaml", "ingress/order-subsets.yaml"]) else { return };
     scenario::run(&mesh, &[canary::SCENARIOS, ingress::SCENARIOS, secure::SCENARIOS, gateway::SCENARIOS]);
+}
+
+/// Rows S16, S25, S34: edits, deaths of instances and outages of the control plane under load.
+#[test]
+fn changes_and_outages() {
+    let Some(mesh) = Mesh::up(&["mesh/workloads.yaml"]) else { return };
+    scenario::run(&mesh, &[change::SCENARIOS, failover::SCENARIOS, outage::SCENARIOS]);
+}
+
+/// Rows Y14-Y17, S09-S14, S31-S33: the way out.
+#[test]
+fn way_out() {
+    let secret = format!("secret/outside-cert/{}", egress::HOSTS.join(","));
+    let workloads = [
+        secret.as_str(),
+        "authority/outside-cert/outside-ca/default",
+        "authority/outside-cert/outside-ca/istio-system",
+        "authority/egress-client/client-ca/default",
+        "egress/workloads.yaml",
+    ];
+    let Some(beyond) = Beyond::up(&workloads) else { return };
+    scenario::run(&beyond.mesh, &[egress::SCENARIOS, undeclared::SCENARIOS]);
 }
 
 /// A rolling restart of every component under load, with no failed request.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::answers::Summary;
 use crate::binaries::binary;
+use crate::change::Pace;
 use crate::fixture::manifest;
 use crate::kubectl::{self, kubectl};
 use crate::process::{Output, Running, run};
@@ -25,8 +26,18 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The same where it must not show: each such scenario waits for it in full.
 const SHORT_PATIENCE: Duration = Duration::from_secs(2);
+/// What a cluster of any size bears, with `kubectl` in the way of each edit. Times are reported, and say something where
+/// nothing else runs.
+pub(crate) const PACE: Pace = Pace {
+    inside: ["50", "16"],
+    outside: ["20", "8"],
+    duration: "40s",
+    before: Duration::from_secs(12),
+    propagation: Duration::from_secs(10),
+};
 const SYSTEM: &str = "mesh-system";
 const ROOT: &str = "istio-system";
+const CONTROL: [&str; 3] = ["-n", SYSTEM, "deployment/mesh-control"];
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -164,6 +175,34 @@ impl Mesh {
         summary.answer().body.as_str().unwrap_or_default().to_owned()
     }
 
+    /// The metrics of all instances of the ingress gateway, read from a pod without a proxy.
+    pub(crate) fn ingress_metrics(&self, reader: &str) -> String {
+        self.gateway_metrics("istio-ingressgateway", reader)
+    }
+
+    /// The same of the egress gateway.
+    pub(crate) fn egress_metrics(&self, reader: &str) -> String {
+        self.gateway_metrics("istio-egressgateway", reader)
+    }
+
+    fn gateway_metrics(&self, gateway: &str, reader: &str) -> String {
+        let read = |address: String| {
+            let summary = self.get(reader, &[&format!("http://{address}:15090/stats/prometheus")]);
+            summary.answer().body.as_str().unwrap_or_default().to_owned()
+        };
+        self.addresses(gateway).into_iter().map(read).collect()
+    }
+
+    /// What a pod's proxy holds, as `mesh config` shows it.
+    pub(crate) fn config(&self, workload: &str) -> String {
+        let pod = self.pod(workload);
+        let mut command = Command::new(binary("mesh"));
+        command.args(["config", "--kubernetes", "-n", "default", &pod]);
+        let output = run(&mut command, COMMAND_DEADLINE);
+        assert_eq!(output.code, Some(0), "mesh config: {}{}", output.stdout, output.stderr);
+        output.stdout
+    }
+
     /// Runs `mesh-echo get` in a pod of namespace `default`.
     pub(crate) fn get(&self, workload: &str, arguments: &[&str]) -> Summary {
         summary(&run(&mut self.in_pod(workload, &get(arguments)), COMMAND_DEADLINE))
@@ -209,6 +248,30 @@ impl Mesh {
         let result = work();
         self.patience.set(PATIENCE);
         result
+    }
+
+    /// Ends one pod without warning.
+    pub(crate) fn kill_application(&self, pod: &str) {
+        kubectl::expect(&["delete", "pod", "-n", "default", "--force", "--grace-period=0", pod]);
+    }
+
+    /// Takes away every replica of the control plane, and waits until they are gone. It says how many there were.
+    pub(crate) fn stop_control_plane(&self) -> u64 {
+        let before = kubectl::read(&[&["get"], &CONTROL[..]].concat());
+        kubectl::expect(&[&["scale", "--replicas=0"], &CONTROL[..]].concat());
+        let gone = within(COMMAND_DEADLINE, || {
+            let left = kubectl::list(&["get", "pods", "-n", SYSTEM, "-l", "app=mesh-control"]).len();
+            ensure!(left == 0, "{left} replicas are left");
+            Ok(())
+        });
+        gone.unwrap_or_else(|error| panic!("{error:#}"));
+        before["spec"]["replicas"].as_u64().expect("a Deployment has replicas")
+    }
+
+    /// Starts this many, and waits until they are ready.
+    pub(crate) fn start_control_plane(&self, replicas: u64) {
+        kubectl::expect(&[&["scale", &format!("--replicas={replicas}")], &CONTROL[..]].concat());
+        kubectl::rolled_out(&CONTROL);
     }
 
     /// A ready pod of a workload.

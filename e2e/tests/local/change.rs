@@ -6,19 +6,32 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use crate::answers::{Summary, share_of};
-use crate::mesh::summary;
+use crate::mesh::{PACE, summary};
 use crate::process::Running;
-use crate::scenario::{Given, Key, Scenario};
+use crate::scenario::{Given, Key, Scenario, report};
 
-/// Load from a pod: 500 requests per second on 64 connections.
-const INSIDE: [&str; 4] = ["--rate", "500", "--connections", "64"];
-/// And beside it from outside, through the gateway.
-const OUTSIDE: [&str; 4] = ["--rate", "100", "--connections", "16"];
-const LOAD: [&str; 4] = ["--duration", "8s", "--count-by", "x-echo-version"];
-/// How long the load runs before the change.
-const BEFORE: Duration = Duration::from_secs(3);
-/// How long a change may take to be seen everywhere.
-const PROPAGATION: Duration = Duration::from_secs(1);
+/// How fast and for how long, and what is expected of edits; where the mesh runs has a say in it.
+pub(crate) struct Pace {
+    /// Load from a pod: requests per second, connections.
+    pub(crate) inside: [&'static str; 2],
+    /// And beside it from outside, through the gateway.
+    pub(crate) outside: [&'static str; 2],
+    /// How long each load runs.
+    pub(crate) duration: &'static str,
+    /// How long it runs before the change.
+    pub(crate) before: Duration,
+    /// How long a change may take to be seen everywhere.
+    pub(crate) propagation: Duration,
+}
+
+impl Pace {
+    fn load<'a>(&self, url: &'a str, [rate, connections]: [&'a str; 2]) -> Vec<&'a str> {
+        let (by, duration) = ("x-echo-version", self.duration);
+        let flags = ["--rate", rate, "--connections", connections, "--duration", duration, "--count-by", by];
+        [&["load", url], &flags[..]].concat()
+    }
+}
+
 /// Of the load's timeline.
 const WINDOW: Duration = Duration::from_millis(100);
 
@@ -58,7 +71,8 @@ fn edit_reaches_every_proxy(given: &Given<'_>) -> anyhow::Result<()> {
     let edited = Instant::now();
     given.apply_key();
     let elapsed = edited.elapsed();
-    ensure!(elapsed < PROPAGATION, "the edit was acknowledged after {elapsed:?}");
+    report(&format!("acknowledged after {elapsed:?}"));
+    ensure!(elapsed < PACE.propagation, "the edit was acknowledged after {elapsed:?}");
     for caller in callers {
         ensure!(policy(caller)? == "second", "{caller} does not know the edit that it acknowledged");
     }
@@ -74,12 +88,12 @@ fn split_follows_under_load(given: &Given<'_>) -> anyhow::Result<()> {
     let mesh = given.mesh;
     mesh.eventually(|| mesh.get("frontend", &["http://app:8080/"]).answered_by("app"))?;
     mesh.eventually(|| mesh.ingress("http://app.example.com/", &[]).answered_by("app"))?;
-    let inside = mesh.start_in("frontend", &[&["load", "http://app:8080/"], &INSIDE[..], &LOAD].concat());
-    let outside = mesh.start_outside(&[&["load", "http://app.example.com/"], &OUTSIDE[..], &LOAD].concat());
+    let inside = mesh.start_in("frontend", &PACE.load("http://app:8080/", PACE.inside));
+    let outside = mesh.start_outside(&PACE.load("http://app.example.com/", PACE.outside));
     let loads = [inside, outside].map(Load::started);
 
     // The load itself takes this long; there is nothing to wait for.
-    std::thread::sleep(BEFORE);
+    std::thread::sleep(PACE.before);
     let edited = Instant::now();
     given.apply_key();
     for load in loads {
@@ -100,14 +114,15 @@ impl Load {
     }
 
     fn shows_the_edit(self, edited: Instant) -> anyhow::Result<()> {
-        let summary = summary(&self.process.finish(Duration::from_secs(30))?);
+        let summary = summary(&self.process.finish(Duration::from_secs(60))?);
         summary.none_failed()?;
+        report(&format!("{} requests, none failed", summary.sent));
         let edit = edited.duration_since(self.started);
         let old = share_between(&summary, Duration::ZERO, edit).context("no traffic before the edit")?;
-        let new = share_between(&summary, edit + PROPAGATION, Duration::MAX)
+        let new = share_between(&summary, edit + PACE.propagation, Duration::MAX)
             .context("no traffic after the edit")?;
         ensure!((old - 0.1).abs() < 0.05, "v2 had {old:.3} instead of 0.1 before the edit");
-        ensure!((new - 0.5).abs() < 0.06, "v2 has {new:.3} instead of 0.5 a second after the edit");
+        ensure!((new - 0.5).abs() < 0.06, "v2 has {new:.3} instead of 0.5 after the edit");
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::mesh::summary;
+use crate::mesh::{PACE, summary};
 use crate::scenario::{Given, Key, Scenario};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[Scenario {
@@ -18,7 +18,9 @@ fn one_dies(given: &Given<'_>) -> anyhow::Result<()> {
     let mesh = given.mesh;
     mesh.eventually(|| mesh.get("frontend", &["http://trio:8080/"]).answered_by("trio"))?;
     let victim = mesh.ready_pods("trio").pop().context("no pod of trio is ready")?;
-    let load = ["load", "http://trio:8080/", "--rate", "500", "--connections", "64", "--duration", "5s"];
+    let [rate, connections] = PACE.inside;
+    let load =
+        ["load", "http://trio:8080/", "--rate", rate, "--connections", connections, "--duration", "5s"];
     let mut load = mesh.start_in("frontend", &load);
     load.line(Duration::from_secs(10))?.context("the load does not start")?;
     // The load itself takes this long; there is nothing to wait for.

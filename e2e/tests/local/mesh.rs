@@ -19,6 +19,7 @@ use tempfile::NamedTempFile;
 
 use crate::answers::Summary;
 use crate::binaries::binary;
+use crate::change::Pace;
 use crate::fixture::manifest;
 use crate::footprint::{Footprint, descendants, find, find_program};
 use crate::process::{Output, Running, run};
@@ -31,6 +32,15 @@ const END_DEADLINE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same where it must not show: each such scenario waits for it in full.
 const SHORT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What this machine bears beside a whole mesh.
+pub(crate) const PACE: Pace = Pace {
+    inside: ["500", "64"],
+    outside: ["100", "16"],
+    duration: "8s",
+    before: Duration::from_secs(3),
+    propagation: Duration::from_secs(1),
+};
 
 /// Two cores carry one mesh at a time.
 static TURN: Mutex<()> = Mutex::new(());

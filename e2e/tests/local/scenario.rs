@@ -70,9 +70,9 @@ pub(crate) fn run(mesh: &Mesh, scenarios: &[&[Scenario]]) {
 }
 
 fn run_both(mesh: &Mesh, scenario: &Scenario) -> Result<(), String> {
-    report(scenario, "with its key resource");
+    report(&format!("{}, with its key resource", scenario.name));
     run_one(mesh, scenario, true).map_err(|error| format!("{}: {error:?}", scenario.name))?;
-    report(scenario, "without");
+    report(&format!("{}, without", scenario.name));
     match mesh.impatiently(|| run_one(mesh, scenario, false)) {
         Ok(()) => Err(format!("{}: passes without its key resource, so it shows nothing", scenario.name)),
         Err(_) => Ok(()),
@@ -120,7 +120,7 @@ impl Key {
 }
 
 /// Says on the spot what is being run: a long test should not be silent.
-fn report(scenario: &Scenario, how: &str) {
+pub(crate) fn report(what: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "  {}, {how}", scenario.name);
+    let _ = writeln!(std::io::stderr(), "  {what}");
 }
