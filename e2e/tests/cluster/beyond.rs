@@ -68,7 +68,6 @@ fn knowing(resolver: &str, image: Option<&str>) -> Value {
     });
     if let Some(image) = image {
         proxy["image"] = json!(image);
-        proxy["imagePullPolicy"] = json!("IfNotPresent");
     }
     let searches = ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"];
     let options = json!([{"name": "ndots", "value": "5"}]);
