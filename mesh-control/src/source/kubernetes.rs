@@ -15,6 +15,7 @@
 mod backoff;
 mod follow;
 mod gather;
+mod pace;
 mod places;
 mod resource;
 mod trim;

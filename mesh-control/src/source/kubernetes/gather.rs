@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future;
 use kube::api::Request;
 use kube::{Client, Error};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Scope;
 use super::backoff::Backoff;
 use super::follow::{Event, Events, Follower, Name, name_of};
+use super::pace::Pace;
 use super::places::Places;
 use super::resource::{Resource, What, object_path};
 use super::trim;
@@ -23,13 +25,9 @@ use crate::problem::Problem;
 use crate::source::change::{Change, Findings};
 use crate::source::document::{Outcome, read_document};
 
-/// Events that may wait; a follower whose event finds no room stops reading from the API server.
-const QUEUE: usize = 1024;
-/// Events closer together than this are one change.
-const QUIET: Duration = Duration::from_millis(10);
-/// A change is handed on at the latest this long after its first event, and not sooner after the one before: each costs
-/// something whatever is in it, so that of many events in a row many had better be one change.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Events that may wait; a follower whose event finds no room stops reading from the API server. Few, since an event of
+/// one kind waits for all that others have in it.
+const QUEUE: usize = 64;
 /// Secrets and ConfigMaps fetched at a time, and how long one may take.
 const FETCHES: usize = 8;
 const FETCH: Duration = Duration::from_secs(30);
@@ -63,8 +61,9 @@ pub(super) struct Gatherer {
     /// Both, as they were handed on last.
     findings: Arc<Findings>,
     pending: Pending,
-    /// The last change was handed on.
-    handed_on: Option<Instant>,
+    pace: Pace,
+    /// Nothing has been handed on yet.
+    is_first: bool,
 }
 
 /// The next change, as far as it is known.
@@ -72,14 +71,7 @@ pub(super) struct Gatherer {
 struct Pending {
     upserted: BTreeMap<Key, Object>,
     removed: BTreeSet<Key>,
-    retold: bool,
     news: Vec<Arc<Problem>>,
-}
-
-impl Pending {
-    fn is_empty(&self) -> bool {
-        self.upserted.is_empty() && self.removed.is_empty() && !self.retold
-    }
 }
 
 /// What ended, for the gatherer: what a follower told, or a fetch.
@@ -110,7 +102,8 @@ impl Gatherer {
             problems: BTreeMap::new(),
             findings: Arc::default(),
             pending: Pending::default(),
-            handed_on: None,
+            pace: Pace::default(),
+            is_first: true,
             resources,
         }
     }
@@ -120,77 +113,43 @@ impl Gatherer {
         let (brought, mut fetched) = mpsc::channel(FETCHES);
         // What is in a namespace or on a node can be judged only when those are known.
         self.start(NAMESPACES..NODES + 1, &events);
-        let mut first = true;
         let mut others_started = false;
         loop {
+            let due = self.due();
+            // What has waited long enough goes before what comes; more may come while the listener is busy.
+            let handing_on = async {
+                match due {
+                    Some(at) => sleep_until(at).await,
+                    None => future::pending().await,
+                }
+                changes.reserve().await
+            };
             let heard = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                permit = handing_on => {
+                    let Ok(permit) = permit else { return };
+                    permit.send(self.change());
+                    continue;
+                }
                 Some((number, event)) = told.recv() => Heard::Event(number, event),
                 Some((reference, value)) = fetched.recv() => Heard::Fetched(reference, value),
                 () = changes.closed() => return,
-                () = stop.cancelled() => return,
             };
             self.take(heard, &brought);
             if !others_started && !self.unlisted.contains(&NAMESPACES) && !self.unlisted.contains(&NODES) {
                 others_started = true;
                 self.start(NODES + 1..self.resources.len(), &events);
             }
-            if first && !self.is_complete() {
-                continue;
-            }
-            if first {
-                tracing::info!(objects = self.pending.upserted.len(), "the cluster has been read");
-            } else if self.pending.is_empty() {
-                continue;
-            }
-            self.gather_more(&mut told, &mut fetched, &brought, &changes).await;
-            if first && !self.is_complete() {
-                continue;
-            }
-            // More may come while the listener is busy with the change before.
-            loop {
-                tokio::select! {
-                    biased;
-                    permit = changes.reserve() => {
-                        let Ok(permit) = permit else { return };
-                        permit.send(self.change());
-                        self.handed_on = Some(Instant::now());
-                        first = false;
-                        break;
-                    }
-                    Some((number, event)) = told.recv() => self.take(Heard::Event(number, event), &brought),
-                    Some((reference, value)) = fetched.recv() => self.take(Heard::Fetched(reference, value), &brought),
-                    () = stop.cancelled() => return,
-                }
-            }
         }
     }
 
-    /// Whether the first change may go out.
-    fn is_complete(&self) -> bool {
-        self.unlisted.is_empty() && self.wanted.is_settled()
-    }
-
-    /// Takes what comes within a short while, so that it is one change.
-    async fn gather_more(
-        &mut self,
-        told: &mut mpsc::Receiver<(usize, Event)>,
-        fetched: &mut mpsc::Receiver<(Reference, Option<Value>)>,
-        brought: &mpsc::Sender<(Reference, Option<Value>)>,
-        changes: &mpsc::Sender<Change>,
-    ) {
-        let begun = Instant::now();
-        let (earliest, latest) = (self.handed_on.map_or(begun, |before| before + PATIENCE), begun + PATIENCE);
-        while Instant::now() < latest && !changes.is_closed() {
-            let next = async {
-                tokio::select! {
-                    Some((number, event)) = told.recv() => Heard::Event(number, event),
-                    Some((reference, value)) = fetched.recv() => Heard::Fetched(reference, value),
-                }
-            };
-            let enough = (Instant::now() + QUIET).max(earliest).min(latest);
-            let Ok(heard) = timeout_at(enough, next).await else { return };
-            self.take(heard, brought);
+    /// When a change is to be handed on. The first waits until everything has been read, and goes out even if it is empty.
+    fn due(&self) -> Option<Instant> {
+        if self.is_first {
+            return (self.unlisted.is_empty() && self.wanted.is_settled()).then(Instant::now);
         }
+        self.pace.due()
     }
 
     fn start(&self, numbers: std::ops::Range<usize>, events: &Events) {
@@ -323,6 +282,7 @@ impl Gatherer {
         let (refused, problems) = match read_document(document, Origin::default(), now) {
             Outcome::Object(object, problems) => {
                 self.held[number].insert(at.1.clone());
+                self.pace.note(&at.1.0, Instant::now());
                 self.pending.upserted.insert(object.key.clone(), Arc::unwrap_or_clone(object));
                 (None, problems)
             }
@@ -344,7 +304,9 @@ impl Gatherer {
             self.problems.insert(at, problems.clone())
         };
         let told = told.unwrap_or_default();
-        self.pending.retold |= before || told != problems;
+        if before || told != problems {
+            self.pace.note_findings(Instant::now());
+        }
         self.pending.news.extend(problems.into_iter().filter(|problem| !told.contains(problem)));
     }
 
@@ -359,11 +321,14 @@ impl Gatherer {
     fn remove(&mut self, number: usize, kind: Kind, name: &Name) {
         let at = (number, name.clone());
         let untold = self.problems.remove(&at).is_some() | self.refused.remove(&at).is_some();
-        self.pending.retold |= untold;
+        if untold {
+            self.pace.note_findings(Instant::now());
+        }
         if self.held[number].remove(name) {
             let key = Key::new(kind, &name.0, &name.1);
             self.pending.upserted.remove(&key);
             self.pending.removed.insert(key);
+            self.pace.note(&name.0, Instant::now());
         }
     }
 
@@ -418,13 +383,17 @@ impl Gatherer {
     }
 
     fn change(&mut self) -> Change {
-        let Pending { upserted, removed, retold, news } = std::mem::take(&mut self.pending);
+        if std::mem::take(&mut self.is_first) {
+            tracing::info!(objects = self.pending.upserted.len(), "the cluster has been read");
+        }
+        let retold = self.pace.hand_on(Instant::now());
         if retold {
             self.findings = Arc::new(Findings {
                 refused: self.refused.values().cloned().collect(),
                 problems: self.problems.values().flatten().cloned().collect(),
             });
         }
+        let Pending { upserted, removed, news } = std::mem::take(&mut self.pending);
         Change {
             upserted: upserted.into_values().collect(),
             removed: removed.into_iter().collect(),
