@@ -7,6 +7,7 @@
 
 mod addresses;
 mod by_address;
+mod clues;
 mod endpoints;
 mod keys;
 mod objects;
@@ -16,6 +17,7 @@ mod secrets;
 mod settings;
 mod slices;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use addresses::Addresses;
 pub use addresses::ServiceAddress;
 use by_address::ByAddress;
+use clues::{Clue, Clues};
 pub use endpoints::{EntryEndpoint, PodEndpoint, ServiceEndpoint, WrittenEndpoint, locality, target_port};
 pub use keys::{KeySet, KeySource};
 use objects::Objects;
@@ -32,7 +35,7 @@ pub use secrets::{InvalidSecret, TlsSecret};
 pub use slices::{SliceEndpoint, Unusable, named, service_of};
 
 use crate::api::core::{Pod, Service};
-use crate::api::networking::ServiceEntry;
+use crate::api::networking::{ServiceEntry, VirtualService};
 use crate::api::{Content, Item, Key, Kind, MeshConfig, Object};
 use crate::problem::Problem;
 use crate::source::{Change, Findings};
@@ -45,6 +48,7 @@ pub struct World {
     sequence: u64,
     addresses: Arc<Addresses>,
     by_address: ByAddress,
+    clues: Clues,
     settings: settings::Settings,
     findings: Arc<Findings>,
     key_sets: BTreeMap<KeySource, KeySet>,
@@ -89,6 +93,7 @@ impl World {
         for key in change.removed {
             if let Some(known) = self.objects.remove(&key) {
                 self.by_address.remove(&known);
+                self.clues.remove(&known);
                 if key.kind == Kind::Service {
                     Arc::make_mut(&mut self.addresses).release(&key);
                 }
@@ -125,8 +130,10 @@ impl World {
         let (key, object) = (object.key.clone(), Arc::new(object));
         if let Some(known) = self.objects.get(&key) {
             self.by_address.remove(known);
+            self.clues.remove(known);
         }
         self.by_address.insert(&object);
+        self.clues.insert(&object);
         self.objects.insert(object);
         Some(key)
     }
@@ -177,7 +184,7 @@ impl World {
     /// All objects of a type, the oldest first: the order of every rule in which the oldest wins.
     pub fn oldest_first<T: Content>(&self) -> Vec<Item<'_, T>> {
         let mut items: Vec<_> = self.all().collect();
-        items.sort_by(|a: &Item<'_, T>, b| (a.object.age, &a.object.key).cmp(&(b.object.age, &b.object.key)));
+        items.sort_by(oldest);
         items
     }
 
@@ -199,6 +206,16 @@ impl World {
     /// Pods in the order of their names.
     pub fn pods_in<'w>(&'w self, namespace: &str) -> impl Iterator<Item = Item<'w, Pod>> + use<'w> {
         self.in_namespace(namespace)
+    }
+
+    /// VirtualServices that write one of these hosts so (lower case), and all that have a wildcard, the oldest first.
+    pub fn routes_naming<const N: usize>(&self, hosts: [&str; N]) -> Vec<Item<'_, VirtualService>> {
+        let clues = hosts.map(Clue::routes).into_iter().chain([Clue::wildcard_routes()]);
+        let keys: BTreeSet<Key> = clues.flat_map(|clue| self.clues.at(Kind::VirtualService, clue)).collect();
+        let found = keys.iter().filter_map(|key| Item::of(self.objects.get(key)?));
+        let mut items: Vec<Item<'_, VirtualService>> = found.collect();
+        items.sort_by(oldest);
+        items
     }
 
     /// ServiceEntries that list `host` word for word (lower case), the oldest first.
@@ -232,6 +249,11 @@ impl World {
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.findings.problems.iter().map(Arc::as_ref).chain(&self.settings.problems)
     }
+}
+
+/// The oldest first.
+fn oldest<T>(a: &Item<'_, T>, b: &Item<'_, T>) -> Ordering {
+    (a.object.age, &a.object.key).cmp(&(b.object.age, &b.object.key))
 }
 
 /// The objects of a type, in all namespaces or in one.

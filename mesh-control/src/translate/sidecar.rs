@@ -89,7 +89,9 @@ pub fn select<'w>(
     port: u16,
 ) -> Option<(HostPattern, Item<'w, VirtualService>)> {
     let exact = HostPattern::Exact(host.clone());
-    bound(scope, port)
+    // Within its own namespace a service is called by its first label too.
+    let label = host.as_str().split('.').next().unwrap_or_default();
+    bound_of(scope, port, scope.world.routes_naming([host.as_str(), label]))
         .filter_map(|item| {
             let patterns = item.spec.hosts.iter().filter_map(|host| pattern(host, item.namespace()));
             let best = patterns.filter(|pattern| covers(pattern, &exact)).max_by_key(specificity)?;
@@ -117,11 +119,20 @@ fn in_sidecars<'w>(
 
 /// VirtualServices for sidecars that the client sees when it dials a port, the oldest first.
 fn bound<'w>(scope: &Scope<'w>, port: u16) -> impl Iterator<Item = Item<'w, VirtualService>> {
+    bound_of(scope, port, scope.world.oldest_first::<VirtualService>())
+}
+
+/// Those among some.
+fn bound_of<'w>(
+    scope: &Scope<'w>,
+    port: u16,
+    items: Vec<Item<'w, VirtualService>>,
+) -> impl Iterator<Item = Item<'w, VirtualService>> {
     let (world, sight) = (scope.world, scope.sight());
     let mesh = |item: &Item<'w, VirtualService>| {
         item.spec.gateways.is_empty() || item.spec.gateways.iter().any(|gateway| gateway == MESH)
     };
-    world.oldest_first::<VirtualService>().into_iter().filter(mesh).filter(move |item| {
+    items.into_iter().filter(mesh).filter(move |item| {
         let fallback = &world.mesh_config().default_virtual_service_export_to;
         super::scope::is_exported(&item.spec.export_to, fallback, item.namespace(), sight.namespace)
             && sight.shows_rules(item, port)

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use super::World;
+use super::clues::Clue;
 use super::readiness::Readiness;
 use super::slices::SliceEndpoint;
 use crate::api::core::{IntOrString, Pod, PodSpec, Service, ServicePort, TransportProtocol};
 use crate::api::meta::{StringMap, selects};
 use crate::api::networking::{Port, ServiceEntry, WorkloadEntry};
-use crate::api::{Item, Metadata};
+use crate::api::{Item, Kind, Metadata};
 
 /// A pod behind one port of a service.
 #[derive(Debug, Clone, Copy)]
@@ -207,9 +208,14 @@ impl World {
         &'w self,
         pod: &Item<'w, Pod>,
     ) -> impl Iterator<Item = Item<'w, Service>> + use<'w> {
-        let labels = &pod.object.meta.labels;
-        self.in_namespace::<Service>(pod.namespace())
-            .filter(move |service| !service.selector.is_empty() && selects(&service.selector, labels))
+        let (world, object) = (self, pod.object);
+        let (labels, namespace) = (&object.meta.labels, &*object.key.namespace);
+        // Each service has one clue, so none is found twice.
+        let clues = labels.iter().map(move |(name, value)| Clue::services(namespace, name, value));
+        let found = clues.flat_map(move |clue| world.clues.at(Kind::Service, clue));
+        found
+            .filter_map(move |key| Item::of(world.object(&key)?))
+            .filter(move |service: &Item<'_, Service>| selects(&service.selector, labels))
     }
 
     /// The WorkloadEntries that a service selects.
@@ -232,12 +238,21 @@ impl World {
             .filter(|entry| selects(labels, &workload_labels(entry.spec, Some(&entry.object.meta))))
     }
 
-    fn selected_pods<'w>(
+    /// The pods of a namespace that have these labels, ordered by name.
+    pub(super) fn selected_pods<'w>(
         &'w self,
         namespace: &str,
         labels: &'w StringMap,
     ) -> impl Iterator<Item = Item<'w, Pod>> + use<'w> {
-        self.in_namespace::<Pod>(namespace).filter(move |pod| selects(labels, &pod.object.meta.labels))
+        let clues = labels.iter().map(|(name, value)| Clue::pods(namespace, name, value));
+        let clue = self.clues.narrowest(clues);
+        let found = clue.into_iter().flat_map(|clue| self.clues.at(Kind::Pod, clue));
+        let found = found.filter_map(|key| Item::of(self.object(&key)?));
+        // Who asks for no labels takes all.
+        let all = clue.is_none().then(|| self.in_namespace::<Pod>(namespace));
+        found
+            .chain(all.into_iter().flatten())
+            .filter(move |pod: &Item<'_, Pod>| selects(labels, &pod.object.meta.labels))
     }
 }
 

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use mesh_core::model::is_neighbourhood;
 
 use super::World;
+use super::clues::Clue;
 use super::endpoints::{PodEndpoint, ServiceEndpoint, target_port};
 use super::readiness::Readiness;
 use crate::api::core::{IntOrString, Pod, Service, ServicePort};
@@ -94,8 +95,7 @@ impl World {
 
     fn candidates<'w>(&'w self, service: &Item<'w, Service>, port: &ServicePort) -> Vec<Candidate<'w>> {
         let mut candidates = Vec::new();
-        let slices = self.in_namespace::<EndpointSlice>(service.namespace());
-        for slice in slices.filter(|slice| service_of(slice) == Some(service.name())) {
+        for slice in self.slices_of(service) {
             let Some(listens) = listens_on(&slice, port) else { continue };
             let all = service.publish_not_ready_addresses;
             for endpoint in &slice.spec.endpoints {
@@ -109,6 +109,18 @@ impl World {
             }
         }
         candidates
+    }
+
+    /// The slices of a service, ordered by name.
+    pub(super) fn slices_of<'w>(
+        &'w self,
+        service: &Item<'_, Service>,
+    ) -> impl Iterator<Item = Item<'w, EndpointSlice>> {
+        let (namespace, name) = (service.object.key.namespace.clone(), service.object.key.name.clone());
+        let found = self.clues.at(Kind::EndpointSlice, Clue::slices(&namespace, &name));
+        found.filter_map(|key| Item::of(self.object(&key)?)).filter(move |slice: &Item<'_, EndpointSlice>| {
+            slice.namespace() == &*namespace && service_of(slice) == Some(&*name)
+        })
     }
 
     /// Pods by address; those in their node's network share theirs with others and are not told by it.
