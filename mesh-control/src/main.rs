@@ -225,7 +225,8 @@ async fn follow(
     mut allotments: Option<Allotments>,
     stop: CancellationToken,
 ) {
-    let mut generation = 0;
+    // Whether the view in place is of the world before the next change.
+    let (mut generation, mut follows) = (0, false);
     loop {
         let change = tokio::select! {
             change = changes.recv() => change,
@@ -235,7 +236,7 @@ async fn follow(
                 }
                 if world.set_keys(source, fetched) {
                     generation += 1;
-                    publish(&plane, &world, generation, None).await;
+                    follows = publish(&plane, &world, generation, None).await;
                 }
                 continue;
             }
@@ -247,11 +248,13 @@ async fn follow(
         };
         tell(&change.news);
         let revision = change.revision;
-        if change.is_empty() && generation > 0 {
+        let retold = change.retold;
+        let touched = world.apply(change);
+        // Whoever counts revisions waits for his; what says nothing new concerns nobody.
+        if touched.is_empty() && !retold && follows {
             plane.note_revision(revision);
             continue;
         }
-        let touched = world.apply(change);
         if let Some(allotments) = &mut allotments
             && let Err(error) = allotments.keep(&world)
         {
@@ -260,21 +263,28 @@ async fn follow(
         keys.want(&mut world);
         generation += 1;
         tracing::info!(generation, objects = touched.keys.len(), "the world has changed");
-        publish(&plane, &world, generation, Some(touched)).await;
+        follows = publish(&plane, &world, generation, Some(touched).filter(|_| follows)).await;
         plane.note_revision(revision);
     }
 }
 
-/// Indexes the world beside the thread that serves, and puts it in place. Without what was touched nothing is taken over.
-async fn publish(plane: &Plane, world: &World, generation: u64, touched: Option<Touched>) {
+/// Indexes the world beside the thread that serves, and puts it in place; false if that failed. Without what was touched
+/// nothing is taken over.
+async fn publish(plane: &Plane, world: &World, generation: u64, touched: Option<Touched>) -> bool {
     let (world, previous) = (world.clone(), plane.view());
     let index = move || match touched {
         Some(touched) => View::after(&previous, world, generation, &touched),
         None => View::new(world, generation),
     };
     match tokio::task::spawn_blocking(index).await {
-        Ok(view) => plane.publish(view),
-        Err(error) => tracing::error!(%error, generation, "the world cannot be indexed; the last one stays"),
+        Ok(view) => {
+            plane.publish(view);
+            true
+        }
+        Err(error) => {
+            tracing::error!(%error, generation, "the world cannot be indexed; the last one stays");
+            false
+        }
     }
 }
 

@@ -32,7 +32,7 @@ use super::Plane;
 use super::registry::ProxyStatus;
 use crate::ca::keeper::Standing;
 use crate::tokens::Caller;
-use crate::view::Proxy;
+use crate::view::{Basis, Proxy, View};
 
 /// How often an idle connection is probed, and how long a probe may take.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -81,6 +81,8 @@ impl Config for Service {
             stream: self.streams.fetch_add(1, Ordering::Relaxed),
             sender,
             held: BTreeMap::new(),
+            bases: BTreeMap::new(),
+            itself: Basis::default(),
             pending: None,
             sequence: 0,
             acked: 0,
@@ -129,6 +131,10 @@ struct Session {
     sender: mpsc::Sender<SubscribeResponse>,
     /// What the proxy has of each root: versions by key, or `None` when it was told that there is nothing.
     held: BTreeMap<Root, Held>,
+    /// What that rests on: as long as it is as it was, there is nothing to look up.
+    bases: BTreeMap<Root, Arc<Basis>>,
+    /// The same of the proxy itself, on which the answer to every root depends.
+    itself: Basis,
     /// The last sequence that is not acknowledged yet.
     pending: Option<Pending>,
     sequence: u64,
@@ -258,6 +264,7 @@ impl Session {
         for text in &interest.end {
             if let Ok(root) = decode_root(text) {
                 self.held.remove(&root);
+                self.bases.remove(&root);
                 self.refused.remove(&root);
             }
         }
@@ -266,6 +273,7 @@ impl Session {
             let members: BTreeMap<_, _> =
                 subscription.held.into_iter().map(|held| (held.key, held.version)).collect();
             let held = if members.is_empty() { Held::Nothing } else { Held::Members(members) };
+            self.bases.remove(&root);
             self.held.insert(root, held);
         }
         if self.held.len() > MAX_ROOTS { Err(format!("more than {MAX_ROOTS} roots")) } else { Ok(()) }
@@ -296,11 +304,15 @@ impl Session {
     async fn send_differences(&mut self, generations: &mut watch::Receiver<u64>) -> Result<(), String> {
         generations.mark_unchanged();
         let view = self.plane.view();
-        let roots: Vec<Root> = self.held.keys().cloned().collect();
-        let plane = Arc::clone(&self.plane);
-        let closures = plane.turns.closures(&view, &self.proxy, roots).await?;
+        let roots = self.uncertain(&view);
+        let mut closures = Vec::new();
+        if !roots.is_empty() {
+            let plane = Arc::clone(&self.plane);
+            closures = plane.turns.closures(&view, &self.proxy, roots).await?;
+        }
         let mut sent = BTreeMap::new();
-        for (root, closure) in closures {
+        for (root, (closure, basis)) in closures {
+            self.bases.insert(root.clone(), basis);
             let answer = match closure {
                 Some(closure) => self.difference(&root, &closure, view.generation()).map(Answer::Update),
                 None => self.missing(&root, view.generation()).map(Answer::NotFound),
@@ -322,6 +334,16 @@ impl Session {
         }
         self.report(in_sync);
         Ok(())
+    }
+
+    /// Roots whose closure may be another than what the proxy was told.
+    fn uncertain(&mut self, view: &View) -> Vec<Root> {
+        if !view.supports(&self.itself) {
+            self.bases.clear();
+        }
+        self.itself = view.basis_of(&self.proxy);
+        let holds = |root: &&Root| self.bases.get(*root).is_some_and(|basis| view.supports(basis));
+        self.held.keys().filter(|root| !holds(root)).cloned().collect()
     }
 
     fn difference(&mut self, root: &Root, closure: &[Arc<Encoded>], generation: u64) -> Option<Update> {

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use crate::view::View;
 
 /// What is wrong is known this much later at most.
-const LONGEST_REST: Duration = Duration::from_secs(2);
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// The thread; it ends when this is dropped.
 pub(super) struct Judge(Arc<Shared>);

@@ -7,12 +7,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mesh_core::model::Root;
-use mesh_core::wire::Encoded;
 
-use crate::view::{Proxy, View};
+use crate::view::{Basis, Members, Proxy, View};
 
-/// What a root needs, or `None` when there is nothing that the proxy may see.
-pub(super) type Closure = Option<Vec<Arc<Encoded>>>;
+/// What a root needs, and what that rests on.
+pub(super) type Closure = (Members, Arc<Basis>);
 
 /// Who works for which namespace. Holds one entry for each namespace that ever had a proxy.
 #[derive(Default)]
@@ -35,7 +34,7 @@ impl Turns {
         let (view, proxy) = (Arc::clone(view), proxy.clone());
         let work = move || {
             let closures = roots.into_iter().map(|root| {
-                let closure = view.closure(&proxy, &root);
+                let closure = view.look_up(&proxy, &root);
                 (root, closure)
             });
             let closures = closures.collect();
@@ -72,7 +71,8 @@ mod tests {
         };
         let (slow, other) = (proxy("slow"), proxy("other"));
         let _under_way = turns.of("slow").lock_owned().await;
-        assert_eq!(turns.closures(&view, &other, vec![Root::Own]).await.unwrap(), [(Root::Own, None)]);
+        let found = turns.closures(&view, &other, vec![Root::Own]).await.unwrap();
+        assert!(matches!(&found[..], [(Root::Own, (None, _))]));
         let waiting = turns.closures(&view, &slow, vec![Root::Own]);
         assert!(tokio::time::timeout(Duration::from_millis(50), waiting).await.is_err());
     }

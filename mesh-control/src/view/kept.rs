@@ -1,70 +1,159 @@
-//! What a view takes over from the one before when pods and EndpointSlices alone have changed.
+//! What closures rest on, and what a change takes from under them, when Pods, EndpointSlices and VirtualServices alone
+//! have changed.
 //!
-//! A closure depends on pods in three ways: it is a pod's own configuration, it has the endpoints of a service that selects
-//! them or has a slice that names them, or its root was looked up among them. On a slice it depends by the endpoints of the
-//! slice's service. What depends on a changed pod or slice is left behind and worked out anew.
+//! On pods a closure rests in three ways: it is a pod's own configuration, it has the endpoints of a service that selects
+//! them or has a slice that names them, or its root was looked up among them. On a slice it rests by the endpoints of the
+//! slice's service. On VirtualServices it rests by the host that is asked for, in every form in which they may write it; a
+//! gateway rests on all of them. What rests on something that changed is worked out anew when somebody asks.
 
 use std::collections::{BTreeSet, HashSet};
 
-use mesh_core::model::{Resource, Root};
+use mesh_core::model::{Host, Resource, Root};
 
-use super::{Class, Closure, View};
+use super::stamps::{Basis, Draft, Stamps, Subject};
+use super::{Class, View};
 use crate::api::core::Pod;
 use crate::api::discovery::EndpointSlice;
 use crate::api::meta::selects;
-use crate::api::networking::ServiceEntry;
+use crate::api::networking::{ServiceEntry, VirtualService};
 use crate::api::{Content, Item, Key, Kind};
+use crate::translate::catalog::expansions;
 use crate::translate::scope::CLUSTER_DOMAIN;
 use crate::world::{Touched, World, service_of};
 
+/// Kinds after whose changes something is kept.
+pub(super) const KINDS: [Kind; 3] = [Pod::KIND, EndpointSlice::KIND, VirtualService::KIND];
+
+/// Whether a change leaves the catalog as it is: nothing but these kinds, and nobody tells clients apart by other labels.
+pub(super) fn leaves_catalog(before: &World, after: &World, touched: &Touched) -> bool {
+    touched.only(&KINDS) && !touched_rules(before, after, touched).any(|item| tells_clients_apart(&item))
+}
+
+/// Notes everything that a change has changed.
+pub(super) fn stamp(stamps: &mut Stamps, before: &World, after: &World, touched: &Touched, generation: u64) {
+    for host in changed_hosts(before, after, touched) {
+        stamps.set(Subject::Endpoints(&host), generation);
+    }
+    for key in pods(touched) {
+        stamps.set(Subject::Pod(&key.namespace, &key.name), generation);
+        let was_or_is = [before, after].map(|world| world.get::<Pod>(&key.namespace, &key.name));
+        for address in was_or_is.iter().flatten().filter_map(|pod| pod.status.pod_ip) {
+            stamps.set(Subject::Address(address), generation);
+        }
+    }
+    for item in touched_rules(before, after, touched) {
+        stamps.set(Subject::AnyRules, generation);
+        if item.hosts.is_empty() {
+            stamps.set(Subject::WideRules, generation);
+        }
+        for host in &item.hosts {
+            let written = host.trim_end_matches('.').to_ascii_lowercase();
+            let is_wide = written.starts_with('*');
+            stamps.set(if is_wide { Subject::WideRules } else { Subject::Rules(&written) }, generation);
+        }
+    }
+}
+
+/// What a closure rests on beside the catalog: what was found for its root, and what might be.
+pub(super) fn basis(view: &View, class: &Class, root: &Root, found: Option<&[Resource]>) -> Basis {
+    let resources = found.unwrap_or_default();
+    let mut basis = view.stamps.begin();
+    for host in resources.iter().filter_map(host) {
+        basis.add(Subject::Endpoints(host));
+    }
+    match root {
+        Root::Own => {
+            if let Some((pod, role)) = &class.pod {
+                basis.add(Subject::Pod(&class.namespace, pod));
+                if role.is_gateway() {
+                    basis.add(Subject::AnyRules);
+                }
+            }
+        }
+        Root::Host { host, .. } => {
+            // Of a wildcard what is below it comes along.
+            if resources
+                .iter()
+                .any(|resource| matches!(resource, Resource::Routes(table) if is_wide(&table.name)))
+            {
+                basis.add(Subject::AnyRules);
+            }
+            let named = host.as_str().parse().ok().and_then(|address| view.catalog.host_at(address));
+            rules_for(
+                expansions(named.unwrap_or(host), &class.namespace).iter().map(Host::as_str),
+                &mut basis,
+            );
+        }
+        Root::Address(address) => {
+            basis.add(Subject::Address(address.ip()));
+            let behind = resources.iter().find_map(|resource| match resource {
+                Resource::Address(address) => address.destination.cluster.rsplit('|').next(),
+                _ => None,
+            });
+            if behind.is_some_and(is_wide) {
+                basis.add(Subject::AnyRules);
+            }
+            rules_for(behind.into_iter(), &mut basis);
+        }
+        Root::Name(name) => {
+            let below = name.as_str().split_once('.').and_then(|(_, service)| Host::parse(service).ok());
+            for host in below.iter().chain([name]).flat_map(|name| expansions(name, &class.namespace)) {
+                basis.add(Subject::Endpoints(host.as_str()));
+            }
+        }
+    }
+    basis.finish()
+}
+
+/// Within its own namespace a service is called by its first label too.
+fn rules_for<'h>(hosts: impl Iterator<Item = &'h str>, basis: &mut Draft<'_>) {
+    basis.add(Subject::WideRules);
+    for host in hosts {
+        basis.add(Subject::Rules(host));
+        basis.add(Subject::Rules(host.split('.').next().unwrap_or_default()));
+    }
+}
+
+fn is_wide(host: &str) -> bool {
+    host.starts_with('*')
+}
+
 /// The host whose endpoints a resource has.
-pub(super) fn host(resource: &Resource) -> Option<&str> {
+fn host(resource: &Resource) -> Option<&str> {
     match resource {
         Resource::Endpoints(endpoints) => endpoints.cluster.rsplit('|').next(),
         _ => None,
     }
 }
 
-/// Takes over every closure that does not depend on a pod or slice that was touched.
-pub(super) fn take_over(view: &View, previous: &View, touched: &Touched) {
-    let changed = changed_hosts(&previous.world, &view.world, touched);
-    for known in &previous.closures {
-        let ((class, root), Some(closure)) = known.pair() else { continue };
-        if is_kept(class, root, closure, &changed, touched) {
-            for member in closure.members.iter() {
-                view.resources.insert((member.key.clone(), member.version), member.clone());
-            }
-            view.closures.insert((class.clone(), root.clone()), Some(closure.clone()));
-        }
-    }
+/// VirtualServices that were touched, as they were and as they are.
+fn touched_rules<'w>(
+    before: &'w World,
+    after: &'w World,
+    touched: &Touched,
+) -> impl Iterator<Item = Item<'w, VirtualService>> {
+    let keys = touched.keys.iter().filter(|key| key.kind == VirtualService::KIND);
+    keys.flat_map(move |key| [before, after].map(|world| world.get(&key.namespace, &key.name))).flatten()
 }
 
-fn is_kept(
-    class: &Class,
-    root: &Root,
-    closure: &Closure,
-    changed: &HashSet<String>,
-    touched: &Touched,
-) -> bool {
-    let own = |(pod, _): &(String, _)| touched.keys.contains(&Key::new(Pod::KIND, &class.namespace, pod));
-    match root {
-        Root::Own | Root::Host { .. } => {
-            !class.pod.as_ref().is_some_and(own) && !closure.hosts.iter().any(|host| changed.contains(host))
-        }
-        // Pods have addresses and names of their own.
-        Root::Address(_) | Root::Name(_) => false,
-    }
+fn tells_clients_apart(service: &VirtualService) -> bool {
+    let http = service.http.iter().flat_map(|route| &route.matches).map(|m| &m.source_labels);
+    let tls = service.tls.iter().flat_map(|route| &route.matches).map(|m| &m.source_labels);
+    let tcp = service.tcp.iter().flat_map(|route| &route.matches).map(|m| &m.source_labels);
+    http.chain(tls).chain(tcp).any(|labels| !labels.is_empty())
 }
 
 /// The hosts of everything that selects or names a touched pod, or has a touched slice, as it was or as it is.
 fn changed_hosts(before: &World, after: &World, touched: &Touched) -> HashSet<String> {
     let mut hosts = sliced_hosts(before, after, touched);
-    for namespace in touched.keys.iter().map(|key| &key.namespace).collect::<BTreeSet<_>>() {
+    for namespace in pods(touched).map(|key| &key.namespace).collect::<BTreeSet<_>>() {
         let entries: Vec<_> = after.in_namespace::<ServiceEntry>(namespace).collect();
         let here = pods(touched).filter(|key| key.namespace == *namespace);
         let pods = here.flat_map(|key| [before, after].map(|world| world.get::<Pod>(namespace, &key.name)));
         for pod in pods.flatten() {
             hosts.extend(after.services_of(&pod).map(|service| host_of(service.name(), service.namespace())));
+            // By which its own name is looked up, selected or not.
+            hosts.extend(pod.spec.spec.subdomain.as_deref().map(|service| host_of(service, namespace)));
             let taking = entries.iter().filter(|entry| takes(entry, &pod));
             hosts.extend(taking.flat_map(|entry| &entry.spec.hosts).map(|host| host.to_ascii_lowercase()));
         }
@@ -157,6 +246,7 @@ mod tests {
                 host_root("nobody", 80),
                 name("a"),
                 name("each"),
+                name("db-0.each"),
                 address("10.244.0.97:80"),
                 address("10.244.7.7:80"),
             ];
@@ -204,6 +294,130 @@ mod tests {
         }
     }
 
+    const GATEWAY: &str = "apiVersion: networking.istio.io/v1\nkind: Gateway\n\
+        metadata: {name: door, namespace: istio-system}\nspec: {selector: {istio: ingressgateway}, \
+        servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}\n---\n";
+
+    /// One of the things that happen all the time, to one of few objects.
+    fn random_change(random: &mut fastrand::Rng) -> Change {
+        let number = random.usize(0..3);
+        let (kind, name) = match random.u8(0..6) {
+            0 | 1 => (Pod::KIND, format!("a-v{number}")),
+            2 => (EndpointSlice::KIND, "hand-1".to_owned()),
+            _ => (VirtualService::KIND, format!("rules-{number}")),
+        };
+        if random.u8(0..4) == 0 {
+            return Change { removed: vec![Key::new(kind, "default", &name)], ..Change::default() };
+        }
+        let mut one = |of: &[&str]| random.choice(of).copied().unwrap_or_default().to_owned();
+        let text = match kind {
+            Kind::Pod => {
+                let app = one(&["app: a, version: v1", "app: b, version: v1", "app: none"]);
+                let place = one(&["", "hostname: db-0, subdomain: each, ", "hostname: db-0, subdomain: b, "]);
+                let pod = pod(&name, &app, &one(&["10.244.7.7", "10.244.0.97", "10.244.0.98"]));
+                let pod = pod.replacen("spec: {", &format!("spec: {{{place}"), 1);
+                pod.replace("\"True\"", &one(&["\"True\"", "\"False\""]))
+            }
+            Kind::EndpointSlice => slice(&one(&["10.244.7.7", "192.0.2.2", "192.0.2.3"])),
+            _ => {
+                let hosts = [
+                    "[a]",
+                    "[b]",
+                    "[A.default.svc.cluster.local]",
+                    "['*']",
+                    "['*.example']",
+                    "[x.example, b]",
+                    "[]",
+                ];
+                let gateways =
+                    one(&["", "gateways: [istio-system/door], ", "gateways: [mesh, istio-system/door], "]);
+                let to = one(&[
+                    "route: [{destination: {host: a}}]",
+                    "route: [{destination: {host: hand}}]",
+                    "directResponse: {status: 418}",
+                    "delegate: {name: rules-1}",
+                ]);
+                let labels = one(&["", "", "", "", "match: [{sourceLabels: {version: v1}}], "]);
+                format!(
+                    "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\n\
+                     spec: {{hosts: {}, {gateways}http: [{{{labels}{to}}}]}}\n---\n",
+                    one(&hosts)
+                )
+            }
+        };
+        load(&text)
+    }
+
+    #[test]
+    fn however_many_changes_follow_each_other_a_view_is_what_it_would_be_if_built_anew() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let (mut world, mut view) = first();
+        world.apply(load(GATEWAY));
+        view = View::new(world.clone(), view.generation() + 1);
+        let (mut kept, mut different) = (0, 0);
+        let mut known = answers(&view);
+        for generation in 3..400 {
+            let before = (known, view, world.clone());
+            let mut touched = world.apply(random_change(&mut random));
+            if random.bool() {
+                touched.keys.extend(world.apply(random_change(&mut random)).keys);
+            }
+            view = View::after(&before.1, world.clone(), generation, &touched);
+            kept += usize::from(Arc::ptr_eq(&view.closures, &before.1.closures));
+            if random.bool() {
+                // Who has not heard of it yet must find what there was.
+                assert_eq!(answers(&before.1), before.0, "generation {generation}, the view before");
+            }
+            known = answers(&view);
+            let expected = answers(&View::new(world.clone(), generation));
+            for (found, expected) in known.iter().zip(expected) {
+                assert_eq!(*found, expected, "generation {generation}: {touched:?}");
+            }
+            different += usize::from(known != before.0);
+        }
+        assert!(kept > 200 && different > 100, "{kept} kept, {different} different");
+    }
+
+    #[test]
+    fn rules_concern_who_asks_for_their_hosts() {
+        let (mut world, before) = first();
+        let proxy = sidecar("b-v1");
+        let roots = [host_root("a", 80), host_root("b", 80), Root::Own];
+        let bases = roots.map(|root| before.look_up(&proxy, &root).1);
+        let rules = |host: &str| {
+            load(&format!(
+                "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: some}}\n\
+                 spec: {{hosts: ['{host}'], http: [{{directResponse: {{status: 418}}}}]}}\n"
+            ))
+        };
+        let mut holds = |generation: u64, host: &str| {
+            let touched = world.apply(rules(host));
+            let after = View::after(&before, world.clone(), generation, &touched);
+            bases.clone().map(|basis| after.supports(&basis))
+        };
+        assert_eq!(holds(2, "nobody.example"), [true, true, true]);
+        assert_eq!(holds(3, "B"), [true, false, true]);
+        assert_eq!(holds(4, "*.cluster.local"), [false, false, true]);
+    }
+
+    #[test]
+    fn what_nobody_can_ask_for_any_more_is_forgotten() {
+        let (mut world, mut view) = first();
+        for number in 0..3 * super::super::SWEEP {
+            let name = format!("p{number}");
+            world.apply(load(&pod(&name, "app: none", "10.244.9.9")));
+            let generation = view.generation() + 2;
+            let touched =
+                Touched { keys: [Key::new(Pod::KIND, "default", &name)].into(), mesh_config: false };
+            view = View::after(&view, world.clone(), generation, &touched);
+            assert!(view.closure(&sidecar(&name), &Root::Own).is_some());
+            world.apply(Change { removed: touched.keys.iter().cloned().collect(), ..Change::default() });
+            view = View::after(&view, world.clone(), generation + 1, &touched);
+        }
+        assert!(view.closures.known.len() <= super::super::SWEEP + 1, "{}", view.closures.known.len());
+        assert!(view.closures.resources.len() <= super::super::SWEEP + 1);
+    }
+
     #[test]
     fn what_does_not_concern_a_proxy_is_not_worked_out_again() {
         let (mut world, before) = first();
@@ -212,7 +426,8 @@ mod tests {
         let known = roots().map(|root| ask(&before, root));
         let touched = world.apply(load(&pod("a-v1", "app: a, version: v1", "10.244.7.7")));
         let after = View::after(&before, world, 2, &touched);
-        assert_eq!(after.closures.len(), 2, "before anybody asks");
+        let kept = after.closures.known.iter().filter(|known| after.supports(&known.basis)).count();
+        assert_eq!(kept, 2, "before anybody asks");
         let [a, b, own] = roots().map(|root| ask(&after, root));
         assert_ne!(a, known[0]);
         assert!(Arc::ptr_eq(&b[0], &known[1][0]) && Arc::ptr_eq(&own[0], &known[2][0]));
