@@ -9,6 +9,7 @@ use kube::Client;
 use mesh_control::admin;
 use mesh_control::admission;
 use mesh_control::allotments::Allotments;
+use mesh_control::api::Kind;
 use mesh_control::ca::keeper::{Keeper, Standing};
 use mesh_control::cluster;
 use mesh_control::cluster::authority::Follower;
@@ -227,6 +228,8 @@ async fn follow(
 ) {
     // Whether the view in place is of the world before the next change.
     let (mut generation, mut follows) = (0, false);
+    // Whether allotted addresses are kept.
+    let mut kept = false;
     loop {
         let change = tokio::select! {
             change = changes.recv() => change,
@@ -255,10 +258,12 @@ async fn follow(
             plane.note_revision(revision);
             continue;
         }
-        if let Some(allotments) = &mut allotments
-            && let Err(error) = allotments.keep(&world)
-        {
-            tracing::warn!(%error, "allotted addresses cannot be kept over a restart");
+        if let Some(allotments) = allotments.as_mut().filter(|_| !kept || touched.has(Kind::Service)) {
+            let result = allotments.keep(&world);
+            kept = result.is_ok();
+            if let Err(error) = result {
+                tracing::warn!(%error, "allotted addresses cannot be kept over a restart");
+            }
         }
         keys.want(&mut world);
         generation += 1;

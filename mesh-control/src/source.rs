@@ -7,6 +7,7 @@ mod contradictions;
 mod document;
 pub(crate) mod file;
 pub mod files;
+mod index;
 mod kept;
 pub mod kubernetes;
 pub mod locate;

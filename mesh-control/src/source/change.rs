@@ -24,6 +24,22 @@ pub struct Loaded {
     pub is_behind: bool,
 }
 
+/// What one look at everything that is followed has shown.
+#[derive(Debug)]
+pub(super) enum Pass {
+    Whole(Loaded),
+    Part(Part),
+}
+
+/// What changed since the last look, of which there is nothing to tell.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Objects that may be new or different.
+    pub(super) objects: Vec<Arc<Object>>,
+    pub(super) removed: Vec<Key>,
+    pub(super) revision: u64,
+}
+
 /// An object whose latest version cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -73,6 +89,31 @@ pub(super) struct Held {
 }
 
 impl Held {
+    pub(super) fn take(&mut self, pass: Pass) -> Option<Change> {
+        match pass {
+            Pass::Whole(loaded) => self.update(loaded),
+            Pass::Part(part) => self.advance(part),
+        }
+    }
+
+    fn advance(&mut self, part: Part) -> Option<Change> {
+        let Part { objects, mut removed, revision } = part;
+        removed.retain(|key| self.objects.remove(key).is_some());
+        removed.sort();
+        let mut upserted = Vec::new();
+        for object in objects {
+            let entry = (object.hash, object.origin.file.clone());
+            let known = self.objects.insert(object.key.clone(), entry);
+            if known.is_none_or(|(hash, _)| hash != object.hash) {
+                upserted.push(Arc::unwrap_or_clone(object));
+            }
+        }
+        let revised = std::mem::replace(&mut self.revision, revision) != revision;
+        let findings = Arc::clone(&self.findings);
+        let change = Change { upserted, removed, findings, retold: false, news: Vec::new(), revision };
+        (revised || !change.is_empty()).then_some(change)
+    }
+
     /// Takes in a new load and returns what changed; `None` when nothing did, problems and revision included.
     pub(super) fn update(&mut self, mut loaded: Loaded) -> Option<Change> {
         if loaded.is_behind {

@@ -4,7 +4,7 @@
 //! and the parser bounds what aliases may expand to. What a file gave is kept while the file is the same, so a change
 //! costs what it changed and not what there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use super::aside::{Aside, LARGE};
-use super::change::{Loaded, Refusal};
+use super::change::{Loaded, Part, Pass, Refusal};
 use super::document::Outcome;
 use super::file::FileRead;
+use super::index::Index;
 use super::kept::{Kept, now};
 use crate::api::{Key, Object};
 use crate::problem::Problem;
@@ -31,7 +32,12 @@ pub const REVISION_FILE: &str = ".revision";
 /// Folders are read in order of names; names that start with a dot are left out. Of several objects with one key the
 /// last counts.
 pub fn load(paths: &[PathBuf]) -> Loaded {
-    Reader::default().load(paths)
+    let mut loader = Loader::default();
+    for path in paths {
+        loader.load_path(path, 0);
+    }
+    loader.take_all();
+    loader.finish()
 }
 
 /// Loads one text as if it were a file; for admission and for tests.
@@ -49,6 +55,7 @@ type Files = BTreeMap<Arc<PathBuf>, Kept>;
 pub(super) struct Reader {
     kept: Files,
     aside: Option<Aside>,
+    last: Option<Index>,
 }
 
 impl Reader {
@@ -58,8 +65,9 @@ impl Reader {
         Ok(())
     }
 
-    /// One pass over all paths.
-    pub(super) fn load(&mut self, paths: &[PathBuf]) -> Loaded {
+    /// One pass over all paths. Files that are as they were are not looked into, unless they may have to do with one that
+    /// is not.
+    pub(super) fn pass(&mut self, paths: &[PathBuf]) -> Pass {
         let mut before = std::mem::take(&mut self.kept);
         before.extend(self.aside.iter().flat_map(Aside::finished));
         let mut loader = Loader { before, aside: self.aside.as_ref(), ..Loader::default() };
@@ -67,15 +75,40 @@ impl Reader {
             loader.load_path(path, 0);
         }
         self.kept = std::mem::take(&mut loader.kept);
-        loader.finish()
+        let part =
+            self.last.take().filter(|_| loader.is_plain()).and_then(|last| last.advance(&loader.found));
+        if let Some((index, objects, removed)) = part {
+            self.last = Some(index);
+            return Pass::Part(Part { objects, removed, revision: loader.loaded.revision });
+        }
+        loader.take_all();
+        self.last = loader.is_plain().then(|| Index::of(&loader.found)).flatten();
+        Pass::Whole(loader.finish())
     }
+
+    /// All that there is.
+    #[cfg(test)]
+    pub(super) fn load(&mut self, paths: &[PathBuf]) -> Loaded {
+        self.last = None;
+        match self.pass(paths) {
+            Pass::Whole(loaded) => loaded,
+            Pass::Part(_) => unreachable!("nothing is known of a pass before"),
+        }
+    }
+}
+
+/// What one pass has found, in order.
+pub(super) enum Found {
+    File(Arc<PathBuf>, Arc<FileRead>),
+    Told(Problem),
 }
 
 #[derive(Default)]
 struct Loader<'a> {
     loaded: Loaded,
+    found: Vec<Found>,
     /// Where in `loaded.objects` a key is.
-    places: BTreeMap<Key, usize>,
+    places: HashMap<Key, usize>,
     /// Files as they were read last, less those that have been come across.
     before: Files,
     kept: Files,
@@ -83,6 +116,23 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    /// Whether every file was read, and nothing is to be told of folders.
+    fn is_plain(&self) -> bool {
+        self.loaded.unreadable.is_empty()
+            && !self.loaded.is_behind
+            && self.found.iter().all(|found| matches!(found, Found::File(..)))
+    }
+
+    fn take_all(&mut self) {
+        for found in std::mem::take(&mut self.found) {
+            match &found {
+                Found::File(path, read) => self.take_file(path, read),
+                Found::Told(problem) => self.loaded.problems.push(problem.clone()),
+            }
+            self.found.push(found);
+        }
+    }
+
     /// A path the user named (depth 0) is read whatever its name; below, only what looks like a manifest.
     fn load_path(&mut self, path: &Path, depth: usize) {
         match std::fs::metadata(path) {
@@ -130,7 +180,7 @@ impl Loader<'_> {
             }
             (before, _) => Kept::read(&path, before.as_ref()),
         };
-        self.take_file(&path, &kept.read);
+        self.found.push(Found::File(Arc::clone(&path), Arc::clone(&kept.read)));
         self.kept.insert(path, kept);
     }
 
@@ -175,7 +225,7 @@ impl Loader<'_> {
     }
 
     fn tell(&mut self, path: &Path, problem: Problem) {
-        self.loaded.problems.push(Problem { file: Some(Arc::new(path.to_owned())), ..problem });
+        self.found.push(Found::Told(Problem { file: Some(Arc::new(path.to_owned())), ..problem }));
     }
 
     /// An object refused in one place and good in another is good.

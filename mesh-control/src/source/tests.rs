@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::change::{Held, Pass};
 use super::files::{Reader, load, load_text};
 use super::{Change, Loaded, REVISION_FILE, watch};
 use crate::api::networking::{HttpRoute, VirtualService};
@@ -388,6 +389,59 @@ fn a_file_that_has_not_changed_is_not_read_again() {
     let second = reader.load(&paths).objects;
     assert!(Arc::ptr_eq(&first[0], &second[0]), "the file is the same, and so is what it gave");
     assert_eq!(&*second[1].key.name, "c", "a file written twice within a tick of the clock is read again");
+}
+
+/// What is told from the files that changed is what looking through all of them would tell.
+#[test]
+fn differences_are_the_same_whether_all_files_are_looked_through_or_some() {
+    let mut random = fastrand::Rng::with_seed(3);
+    let folder = tempfile::tempdir().unwrap();
+    let paths = [folder.path().to_owned()];
+    let (mut reader, mut held) = (Reader::default(), Held::default());
+    let (mut whole, mut expected) = (Reader::default(), Held::default());
+    let mut parts = 0;
+    for step in 0..600 {
+        let file = folder.path().join(format!("f{}.yaml", random.usize(0..5)));
+        // Mostly what is simple: each object in a file of its own choice.
+        let own = file.file_name().unwrap().to_str().unwrap()[..2].to_owned();
+        let mut document = |at: usize| {
+            let name = if random.u8(0..80) == 0 { "f0".to_owned() } else { own.clone() };
+            let (number, port) = (at + random.usize(0..2), random.usize(80..83));
+            match random.u8(0..120) {
+                0 => "kind: [".to_owned(),
+                1 => format!(
+                    "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\nspec: {{http: [{{timeout: soon}}]}}\n"
+                ),
+                2 => format!(
+                    "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\nspec: {{hosts: [a], nonsense: 1, http: [{{route: [{{destination: {{host: a}}}}]}}]}}\n"
+                ),
+                _ => format!(
+                    "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}-{number}}}\nspec: {{ports: [{{port: {port}}}]}}\n"
+                ),
+            }
+        };
+        let text = [document(0), document(2)].join("---\n");
+        match random.u8(0..8) {
+            0 => drop(std::fs::remove_file(&file)),
+            _ => std::fs::write(&file, text).unwrap(),
+        }
+        let pass = reader.pass(&paths);
+        parts += usize::from(matches!(pass, Pass::Part(_)));
+        let change = held.take(pass).map(told);
+        assert_eq!(change, expected.update(whole.load(&paths)).map(told), "step {step}");
+    }
+    assert!((100..550).contains(&parts), "{parts} times from some");
+}
+
+type Told = (Vec<(String, u64)>, Vec<String>, Vec<String>, bool);
+
+fn told(change: Change) -> Told {
+    let mut upserted: Vec<_> =
+        change.upserted.iter().map(|object| (object.key.to_string(), object.hash)).collect();
+    upserted.sort();
+    let removed = change.removed.iter().map(ToString::to_string).collect();
+    let problems = change.findings.problems.iter().map(ToString::to_string).collect();
+    (upserted, removed, problems, change.retold)
 }
 
 /// TM-06: who writes something huge waits for it, and nobody else.

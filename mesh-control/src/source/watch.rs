@@ -11,9 +11,9 @@ use super::change::{Change, Held};
 use super::files::Reader;
 
 /// Events closer together than this are one change.
-const QUIET: Duration = Duration::from_millis(50);
+const QUIET: Duration = Duration::from_millis(20);
 /// A change is read at the latest this long after its first event, however busy others keep the disk.
-const PATIENCE: Duration = Duration::from_millis(150);
+const PATIENCE: Duration = Duration::from_millis(100);
 /// How often the thread looks whether anyone still listens.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Changes that may wait for the listener; the disk is read again when there is room.
@@ -88,13 +88,13 @@ fn run(
     changes: &mpsc::Sender<Change>,
 ) {
     let (mut reader, mut held) = (Reader::default(), Held::default());
-    let first = held.update(reader.load(paths)).unwrap_or_default();
+    let first = held.take(reader.pass(paths)).unwrap_or_default();
     let mut sent = changes.blocking_send(first);
     if let Err(error) = reader.leave_large_files(wake) {
         tracing::warn!(%error, "large files are read together with all others: no thread can be started");
     }
     while sent.is_ok() && wait_for_change(woken, changes) {
-        if let Some(change) = held.update(reader.load(paths)) {
+        if let Some(change) = held.take(reader.pass(paths)) {
             sent = changes.blocking_send(change);
         }
     }
