@@ -3,7 +3,8 @@
 //! The control plane is the real one and reads files, or follows a real API server; the proxies are real gRPC streams
 //! without a data plane, each of a pod of its own, and each uses ten services of its own choice and one that all of them use.
 //! Times count from the moment when a file is in place, or when the API server is asked to change an EndpointSlice, to the
-//! moment when a proxy has the change and acknowledges it.
+//! moment when a proxy has the change and acknowledges it. Where there is an API server, the same is told of somebody who does
+//! nothing but watch it, for on a machine that it fills no control plane can be faster.
 
 mod cluster;
 mod objects;
@@ -79,6 +80,9 @@ struct Step {
     /// Times of single changes, sorted, in milliseconds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     changes: Vec<f64>,
+    /// The same until somebody saw them who does nothing but watch the API server.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    watched: Vec<f64>,
 }
 
 /// Does it all and prints what it took.
@@ -124,6 +128,7 @@ struct Timed {
     took: Duration,
     /// In milliseconds.
     changes: Vec<f64>,
+    watched: Vec<f64>,
     /// Times that the something happened.
     written: usize,
 }
@@ -157,7 +162,17 @@ impl<'a> Bench<'a> {
             processor,
             memory,
             changes,
+            watched: Vec::new(),
         });
+    }
+
+    fn end_timed(&mut self, what: String, timed: Timed) {
+        let Timed { begun, took, changes, mut watched, .. } = timed;
+        self.end(what, &begun, took, changes);
+        watched.sort_by(f64::total_cmp);
+        if let Some(step) = self.steps.last_mut() {
+            step.watched = watched;
+        }
     }
 
     /// Services that a proxy uses: neighbours of its own, so that each service has about as many users as another.
@@ -215,7 +230,7 @@ impl<'a> Bench<'a> {
         let (begun, mut changes) = (self.begin(service), Vec::new());
         let mut took = Duration::ZERO;
         for instance in 1..=10 {
-            let one = self.time(service, instance, users * instance).await?;
+            let (_, one) = self.time(service, instance, users * instance).await?;
             took += one;
             changes.push(one.as_secs_f64() * 1000.0);
         }
@@ -223,11 +238,16 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Changes an endpoint and waits for so many arrivals in all.
-    async fn time(&self, service: usize, instance: usize, arrivals: usize) -> anyhow::Result<Duration> {
+    /// Changes an endpoint and waits for so many arrivals in all; from when the change counts, and how long they took.
+    async fn time(
+        &self,
+        service: usize,
+        instance: usize,
+        arrivals: usize,
+    ) -> anyhow::Result<(Instant, Duration)> {
         let written = self.cluster.write(service, instance).await?;
         let last = self.tally.arrived(arrivals, PATIENCE).await?;
-        Ok(last.saturating_duration_since(written))
+        Ok((written, last.saturating_duration_since(written)))
     }
 
     /// A service that a few proxies use.
@@ -244,26 +264,16 @@ impl<'a> Bench<'a> {
     async fn storm(&mut self) -> anyhow::Result<()> {
         let write = Write::Endpoint { spared: self.probe() };
         let timed = self.time_beside(Some((write, self.size.rate)), 100).await?;
-        self.end(
-            format!("{} endpoints change elsewhere", timed.written),
-            &timed.begun,
-            timed.took,
-            timed.changes,
-        );
+        self.end_timed(format!("{} endpoints change elsewhere", timed.written), timed);
         Ok(())
     }
 
     /// Changes of one service are timed while nothing else happens, and then while objects that make no sense are written.
     async fn bad_objects(&mut self, rate: u32) -> anyhow::Result<()> {
         let quiet = self.time_beside(None, 20_000).await?;
-        self.end("nothing else happens", &quiet.begun, quiet.took, quiet.changes);
+        self.end_timed("nothing else happens".to_owned(), quiet);
         let timed = self.time_beside(Some((Write::Bad, rate)), 40_000).await?;
-        self.end(
-            format!("{} bad objects are written elsewhere", timed.written),
-            &timed.begun,
-            timed.took,
-            timed.changes,
-        );
+        self.end_timed(format!("{} bad objects are written elsewhere", timed.written), timed);
         Ok(())
     }
 
@@ -272,21 +282,29 @@ impl<'a> Bench<'a> {
     async fn time_beside(&self, storm: Option<(Write, u32)>, instance: usize) -> anyhow::Result<Timed> {
         let probe = self.probe();
         let users = self.users(probe);
+        let watcher = self.cluster.watcher(probe)?;
         let begun = self.begin(probe);
         let storm = storm.map(|(write, rate)| Storm::start(self.cluster, write, rate));
-        let (mut changes, end) = (Vec::new(), begun.at + Duration::from_secs(self.size.seconds));
+        let (mut changes, mut written) = (Vec::new(), Vec::new());
+        let end = begun.at + Duration::from_secs(self.size.seconds);
         while Instant::now() < end {
             let number = changes.len();
-            let one = self.time(probe, instance + number, users * (number + 1)).await?;
+            let (at, one) = self.time(probe, instance + number, users * (number + 1)).await?;
+            written.push(at);
             changes.push(one.as_secs_f64() * 1000.0);
             tokio::time::sleep(PAUSE).await;
         }
         let took = begun.at.elapsed();
+        let watched = match watcher {
+            // It may have come to watch after the first.
+            Some(watcher) => watcher.took(&written[1.min(written.len())..]).await?,
+            None => Vec::new(),
+        };
         let written = match storm {
             Some(storm) => storm.stop().await?,
             None => 0,
         };
-        Ok(Timed { begun, took, changes, written })
+        Ok(Timed { begun, took, changes, watched, written })
     }
 
     fn print(&self) -> anyhow::Result<()> {
@@ -375,13 +393,17 @@ impl Step {
             self.processor,
             mebibytes(self.memory)
         );
-        if let (Some(middle), Some(worst)) = (self.changes.get(self.changes.len() / 2), self.changes.last()) {
-            let late = self.changes[(self.changes.len() * 99 / 100).min(self.changes.len() - 1)];
-            text += &format!(
-                "  one change: {middle:.1} ms median, {late:.1} ms p99, {worst:.1} ms at most, of {}\n",
-                self.changes.len()
-            );
-        }
+        text += &spread("one change", &self.changes);
+        text += &spread("until somebody saw it who only watches", &self.watched);
         text
     }
+}
+
+/// Of times in milliseconds, sorted; nothing of none.
+fn spread(what: &str, times: &[f64]) -> String {
+    let (Some(middle), Some(worst)) = (times.get(times.len() / 2), times.last()) else {
+        return String::new();
+    };
+    let late = times[(times.len() * 99 / 100).min(times.len() - 1)];
+    format!("  {what}: {middle:.1} ms median, {late:.1} ms p99, {worst:.1} ms at most, of {}\n", times.len())
 }

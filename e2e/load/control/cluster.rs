@@ -3,6 +3,7 @@
 mod api_server;
 mod files;
 mod kubernetes;
+mod watcher;
 
 use std::path::Path;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use super::objects::Shape;
 use crate::mesh::ControlPlane;
 use files::Files;
 use kubernetes::Kubernetes;
+pub(super) use watcher::Watcher;
 
 /// Where the objects are.
 pub(super) enum Cluster {
@@ -49,6 +51,14 @@ impl Cluster {
         match self {
             Self::Files(files) => files.write(service, instance),
             Self::Kubernetes(kubernetes) => kubernetes.write(service, instance).await,
+        }
+    }
+
+    /// Somebody who only watches a service's slice, where there is an API server to watch.
+    pub(super) fn watcher(&self, service: usize) -> anyhow::Result<Option<Watcher>> {
+        match self {
+            Self::Files(_) => Ok(None),
+            Self::Kubernetes(kubernetes) => kubernetes.watcher(service).map(Some),
         }
     }
 

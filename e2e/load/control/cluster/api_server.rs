@@ -1,5 +1,6 @@
 //! A throwaway API server with its etcd, from the binaries in `KUBEBUILDER_ASSETS` (the convention of envtest).
 
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,12 @@ impl ApiServer {
         Api::connect(self.address, &self.certificate).await
     }
 
+    /// The same, for a thread of its own.
+    pub(super) fn connecting(&self) -> impl Future<Output = anyhow::Result<Api>> + Send + use<> {
+        let (address, certificate) = (self.address, self.certificate.clone());
+        async move { Api::connect(address, &certificate).await }
+    }
+
     async fn ready(&self) -> anyhow::Result<()> {
         let end = Instant::now() + PATIENCE;
         while let Err(error) = self.asked().await {
@@ -111,6 +118,28 @@ impl Api {
     /// The answer to a request with this body, as an object.
     pub(super) async fn send(&self, method: Method, path: &str, body: &Value) -> anyhow::Result<Value> {
         Ok(serde_json::from_str(&self.text(method, path, body).await?)?)
+    }
+
+    /// Watches a collection and tells whom each event is about, by name.
+    pub(super) async fn watch(&self, collection: &str, tell: impl Fn(&str)) -> anyhow::Result<Infallible> {
+        let listed = self.send(Method::GET, &format!("{collection}?limit=1"), &Value::Null).await?;
+        let version = listed["metadata"]["resourceVersion"].as_str().context("a list has no version")?;
+        let path = format!("{collection}?watch=true&resourceVersion={version}");
+        let request = Request::builder()
+            .uri(format!("https://{}{path}", self.address))
+            .header(AUTHORIZATION, format!("Bearer {TOKEN}"))
+            .body(Full::default())?;
+        let mut events = self.requests.clone().send_request(request).await?.into_body();
+        let mut text = Vec::new();
+        while let Some(frame) = events.frame().await {
+            text.extend(frame?.into_data().unwrap_or_default());
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let event: Value = serde_json::from_slice(&text[..end])?;
+                tell(event["object"]["metadata"]["name"].as_str().unwrap_or_default());
+                text.drain(..=end);
+            }
+        }
+        bail!("GET {path}: the watch ended")
     }
 
     /// Creates an object that is written down as YAML.

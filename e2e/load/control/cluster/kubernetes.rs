@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::Credentials;
 use super::api_server::{Api, ApiServer};
+use super::watcher::Watcher;
 use crate::control::objects::{BAD_NAMESPACE, Shape, bad_spec, namespace, namespaces, pod_name, steady_pod};
 use crate::mesh::{ControlPlane, control_plane_on};
 
@@ -123,6 +124,10 @@ impl Kubernetes {
         let path = format!("{}/s{service}", slices(service));
         self.api.send(Method::PATCH, &path, &endpoints).await?;
         Ok(asked)
+    }
+
+    pub(super) fn watcher(&self, service: usize) -> anyhow::Result<Watcher> {
+        Watcher::start(&self.server, service)
     }
 
     /// As the kubelet gets a token for a pod.
