@@ -147,14 +147,24 @@ impl View {
     pub fn look_up(&self, proxy: &Proxy, root: &Root) -> (Members, Arc<Basis>) {
         let pod = self.world.get::<Pod>(&proxy.namespace, &proxy.pod);
         let key = (self.class(proxy, pod.as_ref(), root), root.clone());
-        let known = self.closures.known.get(&key).filter(|known| self.stamps.support(&known.basis));
-        if let Some(Known { members, basis }) = known.as_deref() {
-            return (members.clone(), Arc::clone(basis));
-        }
-        drop(known);
-        let Known { members, basis } = self.compute(proxy, pod.as_ref(), &key);
-        self.closures.known.insert(key, Known { members: members.clone(), basis: Arc::clone(&basis) });
-        (members, basis)
+        let found = self.known(&key).unwrap_or_else(|| {
+            let found = self.compute(proxy, pod.as_ref(), &key);
+            self.closures.known.insert(key, found.clone());
+            found
+        });
+        (found.members, found.basis)
+    }
+
+    /// The same if it has been worked out already.
+    pub fn recall(&self, proxy: &Proxy, root: &Root) -> Option<(Members, Arc<Basis>)> {
+        let pod = self.world.get::<Pod>(&proxy.namespace, &proxy.pod);
+        let found = self.known(&(self.class(proxy, pod.as_ref(), root), root.clone()))?;
+        Some((found.members, found.basis))
+    }
+
+    fn known(&self, key: &(Class, Root)) -> Option<Known> {
+        let known = self.closures.known.get(key)?;
+        self.stamps.support(&known.basis).then(|| known.clone())
     }
 
     /// Whether what was looked up on this basis would be found again by a proxy that is what it was then.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mesh_core::model::Root;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::view::{Basis, Members, Proxy, View};
 
@@ -20,7 +21,7 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// The closures of some roots, in their order.
+    /// The closures of some roots, in the order of roots.
     ///
     /// # Errors
     /// When translation fails, which is a mistake of ours.
@@ -30,25 +31,55 @@ impl Turns {
         proxy: &Proxy,
         roots: Vec<Root>,
     ) -> Result<Vec<(Root, Closure)>, String> {
-        let turn = self.of(&proxy.namespace).lock_owned().await;
-        let (view, proxy) = (Arc::clone(view), proxy.clone());
-        let work = move || {
-            let closures = roots.into_iter().map(|root| {
-                let closure = view.look_up(&proxy, &root);
-                (root, closure)
-            });
-            let closures = closures.collect();
-            // Held by the work itself: whoever asked may be gone, and the next must still wait.
-            drop(turn);
-            closures
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|error| format!("translation failed: {error}"))
+        let (mut closures, unknown) = recall(view, proxy, roots);
+        if !unknown.is_empty() {
+            let turn = self.of(&proxy.namespace).lock_owned().await;
+            // Who went before may have worked out all of it.
+            let (known, unknown) = recall(view, proxy, unknown);
+            closures.extend(known);
+            if !unknown.is_empty() {
+                closures.extend(work_out(turn, Arc::clone(view), proxy.clone(), unknown).await?);
+            }
+            closures.sort_by(|(left, _), (right, _)| left.cmp(right));
+        }
+        Ok(closures)
     }
 
     fn of(&self, namespace: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(namespaces.entry(namespace.to_owned()).or_default())
     }
+}
+
+/// Takes the turn with it: whoever asked may be gone before it is done, and the next must still wait.
+async fn work_out(
+    turn: OwnedMutexGuard<()>,
+    view: Arc<View>,
+    proxy: Proxy,
+    roots: Vec<Root>,
+) -> Result<Vec<(Root, Closure)>, String> {
+    let work = move || {
+        let closures = roots.into_iter().map(|root| {
+            let closure = view.look_up(&proxy, &root);
+            (root, closure)
+        });
+        let closures = closures.collect();
+        drop(turn);
+        closures
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|error| format!("translation failed: {error}"))
+}
+
+/// What is known of some roots, and the roots of which nothing is.
+fn recall(view: &View, proxy: &Proxy, roots: Vec<Root>) -> (Vec<(Root, Closure)>, Vec<Root>) {
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for root in roots {
+        match view.recall(proxy, &root) {
+            Some(closure) => known.push((root, closure)),
+            None => unknown.push(root),
+        }
+    }
+    (known, unknown)
 }
 
 #[cfg(test)]

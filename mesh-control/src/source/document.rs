@@ -18,7 +18,7 @@ use crate::problem::{ObjectRef, Problem, worst};
 const MAX_OBJECT: usize = 1536 * 1024;
 
 /// What became of a document.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Outcome {
     /// A good object; the problems are warnings.
     Object(Arc<Object>, Vec<Problem>),

@@ -1,12 +1,16 @@
 //! One file: from its text to what its documents are.
 //!
 //! Documents are cut apart before anything is parsed, so that what is wrong with one costs no other. Nothing here looks
-//! at other files, so what a file gave holds as long as the file is the same.
+//! at other files, so what a file gave holds as long as the file is the same, and what a document gave as long as it is the
+//! same in the same place.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::document::{Outcome, read_document};
 use crate::api::Origin;
@@ -19,16 +23,19 @@ const MAX_DOCUMENTS: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct FileRead {
     pub(super) outcomes: Vec<Outcome>,
+    /// By line and hash of each document, which of them are its own.
+    documents: HashMap<(u32, u64), Range<usize>>,
 }
 
 impl FileRead {
     /// A file of which nothing could be read.
     pub(super) fn failed(problem: Problem) -> Self {
-        Self { outcomes: vec![Outcome::Unreadable(problem)] }
+        Self { outcomes: vec![Outcome::Unreadable(problem)], documents: HashMap::new() }
     }
 
-    /// Reads a text. `now` stands in for missing creation times, in seconds since 1970.
-    pub(super) fn of(file: &Arc<PathBuf>, text: &str, now: i64) -> Self {
+    /// Reads a text, but for documents that were there before. `now` stands in for missing creation times, in seconds since
+    /// 1970.
+    pub(super) fn of(file: &Arc<PathBuf>, text: &str, now: i64, before: Option<&Self>) -> Self {
         let mut read = Self::default();
         for (number, chunk) in documents(text).iter().enumerate() {
             if number == MAX_DOCUMENTS {
@@ -36,7 +43,12 @@ impl FileRead {
                 read.unreadable(file, Problem::error("", message));
                 break;
             }
-            read.document(file, chunk, now);
+            let (place, begin) = ((chunk.line, xxh3_64(chunk.text.as_bytes())), read.outcomes.len());
+            match before.and_then(|before| before.outcomes.get(before.documents.get(&place)?.clone())) {
+                Some(known) => read.outcomes.extend_from_slice(known),
+                None => read.document(file, chunk, now),
+            }
+            read.documents.insert(place, begin..read.outcomes.len());
         }
         read
     }

@@ -44,7 +44,7 @@ pub fn load(paths: &[PathBuf]) -> Loaded {
 pub fn load_text(file: &Path, text: &str) -> Loaded {
     let mut loader = Loader::default();
     let file = Arc::new(file.to_owned());
-    loader.take_file(&file, &FileRead::of(&file, text, now()));
+    loader.take_file(&file, &FileRead::of(&file, text, now(), None));
     loader.finish()
 }
 

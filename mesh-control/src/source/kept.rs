@@ -53,7 +53,8 @@ impl Kept {
             Ok((stamp, text)) => {
                 let hash = Some(xxh3_64(text.as_bytes()));
                 let same = before.filter(|before| before.hash == hash);
-                let read = same.map_or_else(|| parsed(path, &text), |same| Arc::clone(&same.read));
+                let known = before.map(|before| &*before.read);
+                let read = same.map_or_else(|| parsed(path, &text, known), |same| Arc::clone(&same.read));
                 Self { stamp, hash, read }
             }
             Err(problem) => {
@@ -92,8 +93,8 @@ pub(super) fn now() -> i64 {
 }
 
 /// One file that the reader cannot cope with must not end the reading of all others.
-fn parsed(path: &Arc<PathBuf>, text: &str) -> Arc<FileRead> {
-    let read = catch_unwind(AssertUnwindSafe(|| FileRead::of(path, text, now())));
+fn parsed(path: &Arc<PathBuf>, text: &str, before: Option<&FileRead>) -> Arc<FileRead> {
+    let read = catch_unwind(AssertUnwindSafe(|| FileRead::of(path, text, now(), before)));
     Arc::new(read.unwrap_or_else(|_| {
         let problem =
             Problem::error("", "cannot be read: a mistake of the control plane's; please report it");

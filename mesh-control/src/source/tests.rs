@@ -391,6 +391,29 @@ fn a_file_that_has_not_changed_is_not_read_again() {
     assert_eq!(&*second[1].key.name, "c", "a file written twice within a tick of the clock is read again");
 }
 
+#[test]
+fn a_document_that_has_not_changed_is_not_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |names: [&str; 3]| {
+        let document = |name| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n---\n");
+        std::fs::write(folder.path().join("all.yaml"), names.map(document).concat()).unwrap();
+    };
+    let (mut reader, paths) = (Reader::default(), [folder.path().to_owned()]);
+    write(["a", "b", "c"]);
+    let first = reader.load(&paths).objects;
+    write(["a", "d", "c"]);
+    let second = reader.load(&paths).objects;
+    assert!(Arc::ptr_eq(&first[0], &second[0]) && Arc::ptr_eq(&first[2], &second[2]));
+    assert_eq!(&*second[1].key.name, "d");
+    write(["d\n", "a", "c"]);
+    let third = reader.load(&paths).objects;
+    assert_eq!(
+        third.iter().map(|object| object.origin.line).collect::<Vec<_>>(),
+        [1, 6, 10],
+        "lines are right"
+    );
+}
+
 /// What is told from the files that changed is what looking through all of them would tell.
 #[test]
 fn differences_are_the_same_whether_all_files_are_looked_through_or_some() {
