@@ -4,7 +4,7 @@
 //! and the parser bounds what aliases may expand to. What a file gave is kept while the file is the same, so a change
 //! costs what it changed and not what there is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ pub fn load_text(file: &Path, text: &str) -> Loaded {
     loader.finish()
 }
 
-type Files = BTreeMap<Arc<PathBuf>, Kept>;
+type Files = HashMap<Arc<PathBuf>, Kept>;
 
 /// Loads the same paths again and again.
 #[derive(Default)]
@@ -153,13 +153,14 @@ impl Loader<'_> {
         }
         // Before the objects: they are then at least as new as it says.
         self.loaded.revision = self.loaded.revision.max(revision_in(path));
-        let listing = std::fs::read_dir(path)
-            .and_then(|entries| entries.map(|entry| entry.map(|e| e.path())).collect::<io::Result<Vec<_>>>());
+        let listing = std::fs::read_dir(path).and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
+        });
         match listing {
-            Ok(mut entries) => {
-                entries.retain(|entry| !is_hidden(entry));
-                entries.sort();
-                entries.iter().for_each(|entry| self.load_path(entry, depth + 1));
+            Ok(mut names) => {
+                names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
+                names.sort_unstable();
+                names.iter().for_each(|name| self.load_path(&path.join(name), depth + 1));
             }
             Err(error) => self.cannot_read(path, &error),
         }
@@ -238,10 +239,6 @@ impl Loader<'_> {
 fn is_manifest(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-}
-
-fn is_hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 fn revision_in(folder: &Path) -> u64 {

@@ -16,8 +16,8 @@ const QUIET: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How often the thread looks whether anyone still listens.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Changes that may wait for the listener; the disk is read again when there is room.
-const WAITING: usize = 4;
+/// Changes that may wait for the listener; the disk is read again when there is room. What waits is not the latest any more.
+const WAITING: usize = 1;
 
 /// Why a path cannot be followed.
 #[derive(Debug, thiserror::Error)]

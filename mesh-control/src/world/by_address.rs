@@ -4,7 +4,7 @@
 //! parts, and a change copies the parts of its addresses only. Who has an address is not judged here: finished pods and
 //! pods in their node's network are in it as well.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,10 +12,11 @@ use crate::api::core::Pod;
 use crate::api::discovery::EndpointSlice;
 use crate::api::{Item, Key, Kind, Object};
 
-/// Of 10,000 pods each part has some forty.
-const PARTS: usize = 256;
+/// Of 100,000 pods each part has some 25.
+const PARTS: usize = 4096;
 
-type Part = BTreeMap<IpAddr, BTreeSet<Key>>;
+/// By address.
+type Part = BTreeSet<(IpAddr, Key)>;
 
 #[derive(Debug, Clone)]
 pub(super) struct ByAddress(Box<[Arc<Part>]>);
@@ -29,36 +30,32 @@ impl Default for ByAddress {
 impl ByAddress {
     /// The keys of the pods, or of the slices, that have an address.
     pub(super) fn at(&self, kind: Kind, address: IpAddr) -> impl Iterator<Item = &Key> {
-        let keys = self.0[part_of(address)].get(&address);
-        keys.into_iter().flatten().filter(move |key| key.kind == kind)
+        let from = (address, Key { kind, namespace: Arc::default(), name: Arc::default() });
+        let found = self.0[part_of(address)].range(from..);
+        found.take_while(move |(each, key)| *each == address && key.kind == kind).map(|(_, key)| key)
     }
 
     pub(super) fn insert(&mut self, object: &Arc<Object>) {
         for address in addresses(object) {
-            let part = Arc::make_mut(&mut self.0[part_of(address)]);
-            part.entry(address).or_default().insert(object.key.clone());
+            Arc::make_mut(&mut self.0[part_of(address)]).insert((address, object.key.clone()));
         }
     }
 
     pub(super) fn remove(&mut self, object: &Arc<Object>) {
         for address in addresses(object) {
-            let part = Arc::make_mut(&mut self.0[part_of(address)]);
-            if let Some(keys) = part.get_mut(&address) {
-                keys.remove(&object.key);
-                if keys.is_empty() {
-                    part.remove(&address);
-                }
-            }
+            Arc::make_mut(&mut self.0[part_of(address)]).remove(&(address, object.key.clone()));
         }
     }
 }
 
-/// By the last byte, in which the addresses of one network differ.
+/// By the last bits, in which the addresses of one network differ.
 fn part_of(address: IpAddr) -> usize {
-    match address {
-        IpAddr::V4(address) => usize::from(address.octets()[3]),
-        IpAddr::V6(address) => usize::from(address.octets()[15]),
+    let [.., high, low] = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
     }
+    .octets();
+    usize::from(u16::from_be_bytes([high, low])) % PARTS
 }
 
 fn addresses(object: &Arc<Object>) -> Vec<IpAddr> {

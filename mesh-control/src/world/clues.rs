@@ -16,8 +16,8 @@ use crate::api::meta::StringMap;
 use crate::api::networking::VirtualService;
 use crate::api::{Item, Key, Kind, Object};
 
-/// Of 100,000 pods each part has some hundred for each of their labels.
-const PARTS: u64 = 1024;
+/// Of 100,000 pods each part has some 25 for each of their labels.
+const PARTS: u64 = 4096;
 
 /// What an object is found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
