@@ -52,6 +52,14 @@ impl Registry {
         self.lock().insert(status.name.clone(), status);
     }
 
+    /// A proxy holds everything of a generation, without having been sent anything.
+    pub(super) fn note_acked(&self, name: &str, stream: u64, generation: u64) {
+        let mut proxies = self.lock();
+        if let Some(status) = proxies.get_mut(name).filter(|status| status.stream == stream) {
+            (status.acked, status.in_sync) = (generation, true);
+        }
+    }
+
     /// Forgets a proxy, unless it has come back on another stream already.
     pub(super) fn remove(&self, name: &str, stream: u64) {
         let mut proxies = self.lock();

@@ -35,6 +35,16 @@ pub(super) struct Stamps(Box<[u64]>);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Basis(Box<[(usize, u64)]>);
 
+impl Basis {
+    /// What all of these rest on together.
+    pub fn union<'b>(bases: impl Iterator<Item = &'b Self>) -> Self {
+        let mut all: Vec<_> = bases.flat_map(|basis| basis.0.iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        Self(all.into())
+    }
+}
+
 impl Default for Stamps {
     fn default() -> Self {
         Self::new(0)
