@@ -91,6 +91,12 @@ pub fn qualify(host: &str, namespace: &str) -> String {
     }
 }
 
+/// How objects may write a host, wildcards apart: as it is, or, in its own namespace, by its first label. The other way
+/// round than [`qualify`]; may have more than there are.
+pub fn spellings(host: &str) -> [&str; 2] {
+    [host, host.split('.').next().unwrap_or_default()]
+}
+
 /// [`qualify`], as a pattern; `None` when it is not a host.
 pub fn pattern(host: &str, namespace: &str) -> Option<HostPattern> {
     HostPattern::parse(&qualify(host, namespace)).ok()

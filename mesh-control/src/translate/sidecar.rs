@@ -12,7 +12,7 @@ pub use name::{name, pod, pods};
 
 use super::catalog::{Service, expansions};
 use super::http::{Binding, MESH, default_retries, rules};
-use super::scope::{Scope, breadth, covers, forms, pattern, specificity};
+use super::scope::{Scope, breadth, covers, forms, pattern, specificity, spellings};
 use super::{cluster, origin};
 use crate::api::Item;
 use crate::api::networking::VirtualService;
@@ -89,9 +89,7 @@ pub fn select<'w>(
     port: u16,
 ) -> Option<(HostPattern, Item<'w, VirtualService>)> {
     let exact = HostPattern::Exact(host.clone());
-    // Within its own namespace a service is called by its first label too.
-    let label = host.as_str().split('.').next().unwrap_or_default();
-    bound_of(scope, port, scope.world.routes_naming([host.as_str(), label]))
+    bound_of(scope, port, scope.world.routes_naming(spellings(host.as_str())))
         .filter_map(|item| {
             let patterns = item.spec.hosts.iter().filter_map(|host| pattern(host, item.namespace()));
             let best = patterns.filter(|pattern| covers(pattern, &exact)).max_by_key(specificity)?;

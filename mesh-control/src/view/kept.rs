@@ -18,7 +18,7 @@ use crate::api::meta::selects;
 use crate::api::networking::{ServiceEntry, VirtualService};
 use crate::api::{Content, Item, Key, Kind};
 use crate::translate::catalog::expansions;
-use crate::translate::scope::CLUSTER_DOMAIN;
+use crate::translate::scope::{CLUSTER_DOMAIN, spellings};
 use crate::world::{Touched, World, service_of};
 
 /// Kinds after whose changes something is kept.
@@ -48,8 +48,8 @@ pub(super) fn stamp(stamps: &mut Stamps, before: &World, after: &World, touched:
         }
         for host in &item.hosts {
             let written = host.trim_end_matches('.').to_ascii_lowercase();
-            let is_wide = written.starts_with('*');
-            stamps.set(if is_wide { Subject::WideRules } else { Subject::Rules(&written) }, generation);
+            let subject = if is_wide(&written) { Subject::WideRules } else { Subject::Rules(&written) };
+            stamps.set(subject, generation);
         }
     }
 }
@@ -105,12 +105,11 @@ pub(super) fn basis(view: &View, class: &Class, root: &Root, found: Option<&[Res
     basis.finish()
 }
 
-/// Within its own namespace a service is called by its first label too.
+/// Whatever VirtualServices may be about these hosts, those that are not there yet among them.
 fn rules_for<'h>(hosts: impl Iterator<Item = &'h str>, basis: &mut Draft<'_>) {
     basis.add(Subject::WideRules);
-    for host in hosts {
-        basis.add(Subject::Rules(host));
-        basis.add(Subject::Rules(host.split('.').next().unwrap_or_default()));
+    for spelling in hosts.flat_map(spellings) {
+        basis.add(Subject::Rules(spelling));
     }
 }
 
